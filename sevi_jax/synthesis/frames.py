@@ -112,18 +112,18 @@ def _sum_of_spots(positions, mask, amplitude, width, correlation, size, model):
     half_width = jnp.minimum(half_width, largest)
     width = jnp.where(width > 0, width, 1.0) * pixels_per_unit
     centre = jnp.where(mask[:, None], (positions + 1) * pixels_per_unit, 0.0)
-    # A margin of one patch around the frame takes what is cut off, spots far outside included.
-    first = jnp.clip(jnp.floor(centre - half_width[:, None]), -patch, size)
+    # The patch starts inside the frame; a margin takes what sticks out at its end.
+    first = jnp.clip(jnp.floor(centre - half_width[:, None]), 0, size)
 
     def add_spot(canvas, spot):
-        start = spot[-1].astype(jnp.int32) + patch
+        start = spot[-1].astype(jnp.int32)
         old = jax.lax.dynamic_slice(canvas, start, (patch, patch))
         return jax.lax.dynamic_update_slice(canvas, old + _spot_patch(*spot, patch), start), None
 
-    canvas = jnp.zeros((size + 2 * patch,) * 2, jnp.float32)
+    canvas = jnp.zeros((size + patch,) * 2, jnp.float32)
     spots = (amplitude, width, correlation, half_width, centre, first)
     canvas, _ = jax.lax.scan(add_spot, canvas, spots)
-    return canvas[patch : patch + size, patch : patch + size]
+    return canvas[:size, :size]
 
 
 def _spot_patch(amplitude, width, correlation, half_width, centre, first, patch):
