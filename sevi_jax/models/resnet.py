@@ -11,7 +11,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
+
+from sevi_jax.models.conv import conv_general_dilated
 
 # Blocks per stage, and whether they are bottlenecks (He et al. 2015, table 1).
 _STAGES: dict[int, tuple[tuple[int, int, int, int], bool]] = {
@@ -47,7 +49,7 @@ class ResNet(nn.Module):
     dtype: Any = jnp.float32
     stem: str = "imagenet"
     width: int = 64
-    conv: Callable[..., Array] = lax.conv_general_dilated
+    conv: Callable[..., Array] = conv_general_dilated
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:

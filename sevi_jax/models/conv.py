@@ -1,0 +1,166 @@
+"""Convolution for `nn.Conv(conv_general_dilated=...)` without the two slow spots of XLA's CPU one.
+
+Knows nothing of networks. On the CPU, XLA 0.10's convolution runs at the speed of a matrix
+product, with two exceptions (measured on two AVX-512 cores, float32, batch 32):
+
+- The kernel has more elements than the map it slides over, going forward (the input) or backward
+  (the output). XLA then exchanges map and kernel and falls out of its fast library into plain
+  loops: 1 to 7 instead of 100 GFLOP/s. In a ResNet on 64 x 64 pictures these are the 2 x 2 maps of
+  the last stage, which held nine tenths of a training step.
+- 1x1 kernels: the gradient of the kernel takes four times as long as the matrix product it is.
+
+Those two are written as matrix products here; everything else, and every other backend, is
+`lax.conv_general_dilated`. No patches are ever stored, so no size costs extra memory.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+_NHWC = lax.ConvDimensionNumbers(
+    lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1), out_spec=(0, 3, 1, 2)
+)
+
+
+def conv_general_dilated(
+    lhs: Array,
+    rhs: Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    precision: lax.PrecisionLike = None,
+) -> Array:
+    """`lax.conv_general_dilated`, as matrix products where the CPU needs them.
+
+    The form is chosen from the backend and the shapes, so once, when the call is traced. A batch
+    sharded over devices stays so: no form moves anything between pictures.
+
+    Args:
+        lhs: Input; only [B, H, W, C] may take the other form.
+        rhs: Kernel; only [h, w, C, features] may take the other form.
+        window_strides: Stride of each spatial axis.
+        padding: As in `lax.conv_general_dilated`; only pairs (low, high) that are not negative
+            may take the other form.
+        lhs_dilation: As in `lax.conv_general_dilated`; only 1 may take the other form.
+        rhs_dilation: As `lhs_dilation`.
+        dimension_numbers: As in `lax.conv_general_dilated`.
+        feature_group_count: As in `lax.conv_general_dilated`; only 1 may take the other form.
+        precision: Handed on.
+
+    Returns:
+        What `lax.conv_general_dilated` returns, to the rounding of the sums.
+    """
+    plain = (  # the usual call of a network on the CPU
+        jax.default_backend() == "cpu"
+        and lhs.ndim == 4
+        and lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers) == _NHWC
+        and not isinstance(padding, str)
+        and all(low >= 0 and high >= 0 for low, high in padding)
+        and math.prod(lhs_dilation or ()) == math.prod(rhs_dilation or ()) == 1
+        and feature_group_count == 1
+    )
+    if plain and matmul_is_faster(lhs.shape[1:3], rhs.shape[:2], window_strides, padding):
+        return conv_by_matmul(lhs, rhs, window_strides, padding, precision=precision)
+    return lax.conv_general_dilated(
+        lhs,
+        rhs,
+        window_strides,
+        padding,
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        dimension_numbers=dimension_numbers,
+        feature_group_count=feature_group_count,
+        precision=precision,
+    )
+
+
+def matmul_is_faster(
+    size: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+) -> bool:
+    """Whether XLA's CPU convolution has a slow spot at these spatial shapes (module docstring).
+
+    Args:
+        size: Height and width of the input.
+        kernel: Height and width of the kernel.
+        strides: Stride of each axis.
+        padding: Pairs (low, high) of each axis.
+    """
+    outputs = map(_output_size, size, kernel, strides, padding)
+    smallest_map = min(math.prod(size), math.prod(outputs))
+    return math.prod(kernel) == 1 or math.prod(kernel) > smallest_map
+
+
+def conv_by_matmul(
+    x: Array,
+    kernel: Array,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    precision: lax.PrecisionLike = None,
+) -> Array:
+    """Convolution as a sum over the kernel's elements, each a matrix product over the channels.
+
+    Element (i, j) touches only the outputs whose window finds a pixel there, not padding: a 3x3
+    kernel on a 1x1 map costs one product of nine.
+
+    Args:
+        x: [B, H, W, C].
+        kernel: [h, w, C, features].
+        strides: Stride of each spatial axis.
+        padding: Pairs (low, high) of each spatial axis, not negative.
+        precision: Of the matrix products.
+
+    Returns:
+        [B, H', W', features].
+    """
+    axes = list(zip(x.shape[1:3], kernel.shape[:2], strides, padding, strict=True))
+    rows, columns = (_taps(*axis) for axis in axes)
+    # As XLA does it, sums of half-precision products are kept in float32.
+    sum_type = jnp.promote_types(x.dtype, jnp.float32)
+    zero = jnp.zeros((), sum_type)
+    shape = (x.shape[0], *(_output_size(*axis) for axis in axes), kernel.shape[3])
+    total = jnp.zeros(shape, sum_type)
+    for i, (row_slice, row_margin) in rows.items():
+        for j, (column_slice, column_margin) in columns.items():
+            product = jnp.matmul(
+                x[:, row_slice, column_slice],
+                kernel[i, j],
+                precision=precision,
+                preferred_element_type=sum_type,
+            )
+            total += lax.pad(product, zero, ((0, 0, 0), row_margin, column_margin, (0, 0, 0)))
+    return total.astype(x.dtype)
+
+
+def _output_size(size: int, kernel: int, stride: int, padding: tuple[int, int]) -> int:
+    return max(0, size + sum(padding) - kernel) // stride + 1
+
+
+def _taps(
+    size: int, kernel: int, stride: int, padding: tuple[int, int]
+) -> dict[int, tuple[slice, tuple[int, int, int]]]:
+    """What each element of a kernel meets along one axis.
+
+    Returns:
+        For the elements that meet the input at all: the input pixels met, and the outputs before
+        and after those that meet them (with a third number, 0, as `lax.pad` takes it).
+    """
+    outputs = _output_size(size, kernel, stride, padding)
+    taps = {}
+    for element in range(kernel):
+        offset = element - padding[0]
+        inside = [k for k in range(outputs) if 0 <= k * stride + offset < size]
+        if inside:
+            first, last = inside[0], inside[-1]
+            pixels = slice(first * stride + offset, last * stride + offset + 1, stride)
+            taps[element] = (pixels, (first, outputs - 1 - last, 0))
+    return taps
