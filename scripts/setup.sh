@@ -44,5 +44,5 @@ echo "setup.sh: installing sevi_jax and its dependencies into $venv"
 log=$venv/setup.log
 "$venv/bin/python" -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]" \
   >"$log" 2>&1 ||
-  fail "pip failed, see $log: $(grep -i error "$log" | tail -n 1)"
+  fail "pip failed, see $log: $(grep -m 1 '^ERROR' "$log")"
 touch "$stamp"

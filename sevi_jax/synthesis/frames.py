@@ -118,7 +118,7 @@ def _sum_of_spots(positions, mask, amplitude, width, correlation, size, model):
     def add_spot(canvas, spot):
         start = spot[-1].astype(jnp.int32)
         old = jax.lax.dynamic_slice(canvas, start, (patch, patch))
-        return jax.lax.dynamic_update_slice(canvas, old + _spot_patch(*spot, patch), start), None
+        return jax.lax.dynamic_update_slice(canvas, old + _spot_patch(patch, *spot), start), None
 
     canvas = jnp.zeros((size + patch,) * 2, jnp.float32)
     spots = (amplitude, width, correlation, half_width, centre, first)
@@ -126,7 +126,7 @@ def _sum_of_spots(positions, mask, amplitude, width, correlation, size, model):
     return canvas[:size, :size]
 
 
-def _spot_patch(amplitude, width, correlation, half_width, centre, first, patch):
+def _spot_patch(patch, amplitude, width, correlation, half_width, centre, first):
     """Returns one spot on the pixels from `first` on, ``[patch, patch]`` float32; all in pixels."""
     pixel = jnp.arange(patch, dtype=jnp.float32)
     last = jnp.ceil(centre + half_width) - 1
