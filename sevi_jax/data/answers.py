@@ -1,0 +1,148 @@
+"""Answer files: the shells found in each picture, as JSON or the Answer table of spec section 4."""
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sevi_jax.data import fields
+from sevi_jax.data.replacing import replacing
+from sevi_jax.data.tables import Table, check_file, find_dataset, open_file, read_dataset
+from sevi_jax.errors import InputError
+
+ORDERS = 12
+PICTURE_ID = fields.Field("PictureId", integer=True)
+PICTURES = "Pictures"  # dataset of file names, one per PictureId
+
+JSON_SUFFIXES = (".json",)
+HDF5_SUFFIXES = (".h5", ".hdf5")
+
+
+def check_answer_path(path: str | pathlib.Path) -> None:
+    """Raises InputError unless `write_answer` knows the suffix; to be called before long work."""
+    suffix = pathlib.Path(path).suffix.lower()
+    if suffix not in JSON_SUFFIXES + HDF5_SUFFIXES:
+        raise InputError(f"{path}: found suffix {suffix or 'none'}, expected .json or .h5")
+
+
+def write_answer(path: str | pathlib.Path, pictures: Sequence[Mapping[str, Any]]) -> None:
+    """Writes what was found; the file appears whole or not at all.
+
+    ``.json``: ``{"convention": ..., "pictures": [...]}`` with the pictures as given, every extra
+    key kept; numbers that are not finite become null. ``.h5``: the table ``Answer`` with SphereId,
+    R, beta[12], inner shell first, R as NaN where unknown and shorter betas padded with zeros. For
+    several pictures the table gets a leading field PictureId (0, 1, ...). The dataset ``Pictures``
+    holds their file names in that order. The convention of beta is a key, or the table's attribute.
+
+    Args:
+        path: a name that ends in ``.json`` or ``.h5``.
+        pictures: per picture ``{"file": name, "shells": [{"R", "sigma", "beta"}, ...]}``, inner
+            shell first, R and sigma None where unknown (half-widths of the detector).
+
+    Raises:
+        InputError: unknown suffix, or the file cannot be written.
+        ValueError: no pictures, or more than 12 betas for an ``.h5``.
+    """
+    check_answer_path(path)
+    if not pictures:
+        raise ValueError("pictures must hold at least one picture")
+    as_json = pathlib.Path(path).suffix.lower() in JSON_SUFFIXES
+    with replacing(path) as temporary:
+        if as_json:
+            answer = {"convention": fields.CONVENTION, "pictures": _plain(pictures)}
+            text = json.dumps(answer, indent=2, allow_nan=False, ensure_ascii=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+        else:
+            _write_table(temporary, pictures)
+
+
+def read_answer(path: str | pathlib.Path) -> list[dict[str, Any]]:
+    """Reads an answer file back.
+
+    Returns:
+        Per picture ``{"file": name or None, "shells": [{"R", "beta"}, ...]}`` and, from JSON, every
+        other key; R is None where unknown.
+
+    Raises:
+        InputError: the file is missing or not an answer.
+    """
+    check_answer_path(path)
+    path = pathlib.Path(path)
+    if path.suffix.lower() in HDF5_SUFFIXES:
+        return _read_table(path)
+    check_file(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["pictures"]
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}: found {reason}, expected JSON with a key pictures") from None
+
+
+def _write_table(path: pathlib.Path, pictures: Sequence[Mapping[str, Any]]) -> None:
+    columns = [
+        (fields.SPHERE_ID, "u1", ()),
+        (fields.RADIUS, "<f8", ()),
+        (fields.BETA, "<f8", (ORDERS,)),
+    ]
+    if len(pictures) > 1:
+        columns.insert(0, (PICTURE_ID, "<i4", ()))
+    rows = np.zeros(sum(len(picture["shells"]) for picture in pictures), fields.row_type(*columns))
+    shells = [
+        (number, sphere, shell)
+        for number, picture in enumerate(pictures)
+        for sphere, shell in enumerate(picture["shells"])
+    ]
+    for row, (number, sphere, shell) in zip(rows, shells, strict=True):
+        beta = shell["beta"]
+        if len(beta) > ORDERS:
+            raise ValueError(f"beta has {len(beta)} numbers, must have at most {ORDERS}")
+        if len(pictures) > 1:
+            row[PICTURE_ID.name] = number
+        row[fields.SPHERE_ID.name] = sphere
+        row[fields.RADIUS.name] = np.nan if shell["R"] is None else shell["R"]
+        row[fields.BETA.name][: len(beta)] = beta
+    with h5py.File(path, "w") as file:
+        file[fields.ANSWER] = rows
+        file[fields.ANSWER].attrs["convention"] = fields.CONVENTION
+        names = [str(picture["file"]) for picture in pictures]
+        file.create_dataset(PICTURES, data=names, dtype=h5py.string_dtype())
+
+
+def _read_table(path: pathlib.Path) -> list[dict[str, Any]]:
+    shell_fields = (fields.SPHERE_ID.at(0), fields.RADIUS.at(1), fields.BETA.at(2))
+    with open_file(path) as file:
+        names = [None]
+        if PICTURES in file:
+            stored = read_dataset(find_dataset(file, PICTURES))
+            names = [name.decode("utf-8") for name in stored.tolist()]
+        if len(names) > 1:
+            shell_fields = (PICTURE_ID, *shell_fields)
+        table = Table(file, fields.ANSWER, shell_fields)
+        columns = table.read()
+        of_picture = columns.get(PICTURE_ID.name, np.zeros(table.rows, int))
+        if of_picture.min() < 0 or of_picture.max() >= len(names):
+            raise table.error(PICTURE_ID.name, str(of_picture.max()), f"0..{len(names) - 1}")
+    answer = [{"file": name, "shells": []} for name in names]
+    values = zip(of_picture, columns[fields.RADIUS.name], columns[fields.BETA.name], strict=True)
+    for number, radius, beta in values:
+        answer[number]["shells"].append(
+            {"R": None if np.isnan(radius) else float(radius), "beta": beta.tolist()}
+        )
+    return answer
+
+
+def _plain(value: Any) -> Any:
+    """The same in JSON's own types: arrays as lists, numbers that are not finite as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,102 @@
+"""Answers read back as they were written; the table is the one of spec section 4."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from sevi_jax.data.answers import check_answer_path, read_answer, write_answer
+from sevi_jax.errors import InputError
+
+BETA = [np.linspace(0, 1, 12).tolist(), np.linspace(2, 1, 12).tolist()]
+PICTURES = [
+    {"file": "a.npy", "shells": [{"R": 0.4, "sigma": 0.006, "beta": BETA[0]},
+                                 {"R": None, "sigma": None, "beta": BETA[1]}]},
+    {"file": "b.h5[3]", "shells": [{"R": 0.5, "sigma": 0.007, "beta": BETA[1]}]},
+]  # fmt: skip
+
+
+def bare(pictures):
+    """What an HDF5 answer keeps."""
+    return [
+        {**picture, "shells": [{"R": s["R"], "beta": s["beta"]} for s in picture["shells"]]}
+        for picture in pictures
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_json_round_trip(tmp_path, count):
+    path = tmp_path / "new" / "answer.json"
+    write_answer(path, PICTURES[:count])
+    assert read_answer(path) == PICTURES[:count]
+    assert "literature beta = 2 x this beta" in json.loads(path.read_text())["convention"]
+    assert [file.name for file in path.parent.iterdir()] == ["answer.json"]
+
+
+def test_json_keeps_extra_keys_of_any_type(tmp_path):
+    picture = {
+        "file": "a.npy",
+        "yield": np.float32(3),
+        "shells": [
+            {"R": np.nan, "sigma": None, "beta": np.ones(12), "error": (np.inf, np.int64(2))}
+        ],
+    }
+    write_answer(tmp_path / "a.json", [picture])
+    (found,) = read_answer(tmp_path / "a.json")
+    assert found["yield"] == 3
+    assert found["shells"][0] == {"R": None, "sigma": None, "beta": [1] * 12, "error": [None, 2]}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_hdf5_round_trip(tmp_path, count):
+    path = tmp_path / "answer.h5"
+    write_answer(path, PICTURES[:count])
+    assert read_answer(path) == bare(PICTURES[:count])
+
+
+def test_table_of_one_picture_is_that_of_the_spec(tmp_path):
+    write_answer(tmp_path / "a.h5", PICTURES[:1])
+    with h5py.File(tmp_path / "a.h5") as file:
+        table = file["Answer"]
+        assert table.dtype == np.dtype([("SphereId", "u1"), ("R", "<f8"), ("beta", "<f8", (12,))])
+        np.testing.assert_array_equal(table["SphereId"], [0, 1])
+        np.testing.assert_array_equal(table["R"], [0.4, np.nan])
+        np.testing.assert_array_equal(table["beta"], BETA)
+        assert "literature" in table.attrs["convention"]
+
+
+def test_short_betas_are_padded_and_long_ones_refused(tmp_path):
+    shell = {"R": 0.5, "sigma": None, "beta": [1.0, 2.0]}
+    write_answer(tmp_path / "a.h5", [{"file": "x", "shells": [shell]}])
+    assert read_answer(tmp_path / "a.h5")[0]["shells"][0]["beta"] == [1, 2] + [0] * 10
+    with pytest.raises(ValueError, match="beta has 13 numbers"):
+        write_answer(tmp_path / "b.h5", [{"file": "x", "shells": [{**shell, "beta": [0] * 13}]}])
+    assert [file.name for file in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_foreign_answer_without_file_names(tmp_path):
+    rows = np.zeros(2, [("id", "u1"), ("radius", "f8"), ("b", "f8", (12,))])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["Answer"] = rows
+    (picture,) = read_answer(tmp_path / "a.h5")
+    assert picture["file"] is None
+    assert picture["shells"][1] == {"R": 0, "beta": [0] * 12}
+
+
+def test_bad_answers(tmp_path):
+    for name in ("a.txt", "answer"):
+        with pytest.raises(InputError, match=r"expected .json or .h5"):
+            check_answer_path(tmp_path / name)
+        with pytest.raises(InputError, match=r"expected .json or .h5"):
+            write_answer(tmp_path / name, PICTURES)
+    with pytest.raises(ValueError, match="at least one picture"):
+        write_answer(tmp_path / "a.h5", [])
+    for name, text in [("a.json", "{"), ("b.json", "[]"), ("c.json", "{}"), ("d.h5", "no")]:
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError) as error:
+            read_answer(tmp_path / name)
+        assert str(error.value).startswith(str(tmp_path / name))
+        assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="no such file"):
+        read_answer(tmp_path / "missing.json")
