@@ -158,7 +158,6 @@ def distance_histogram(
         ylabel=f"pictures (of {distance.size})",
     )
     _log_scale(axes, "x", bins)
-    axes.set_xlim(low, high)
     axes.legend(loc="best", framealpha=1)
     _save(figure, path)
 
@@ -214,7 +213,7 @@ def picture(path: str | os.PathLike, counts: np.ndarray, radius: np.ndarray | No
     radius = _array("radius", () if radius is None else radius, (None,))
     figure = Figure(figsize=(6.4, 5.4), layout="compressed")
     axes = figure.subplots()
-    high = max(float(np.nanmax(counts)), np.finfo(float).tiny)
+    high = max(float(np.nanmax(counts)), 0.0) or 1.0
     image = axes.imshow(
         counts.T,
         origin="lower",
@@ -316,13 +315,15 @@ def _limits(values):
 
 def _log_scale(axes: Axes, which, values):
     """Makes the x or y axis logarithmic, with plain numbers, if it can show any of the values."""
-    shown = values[np.isfinite(values) & (values > 0)]
-    if not shown.size:
+    if not (values > 0).any():
         return
     axes.set(**{f"{which}scale": "log"})
-    axis = {"x": axes.xaxis, "y": axes.yaxis}[which]
+    axis, (low, high) = {
+        "x": (axes.xaxis, axes.get_xlim()),
+        "y": (axes.yaxis, axes.get_ylim()),
+    }[which]
     # A narrow range may hold no 1, 2 or 5.
-    wide = shown.max() > 8 * shown.min()
+    wide = high > 8 * low
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
