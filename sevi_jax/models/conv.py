@@ -125,7 +125,7 @@ def conv_by_matmul(
     axes = list(zip(x.shape[1:3], kernel.shape[:2], strides, padding, strict=True))
     rows, columns = (_taps(*axis) for axis in axes)
     # As XLA does it, sums of half-precision products are kept in float32.
-    sum_type = jnp.promote_types(x.dtype, jnp.float32)
+    sum_type = jnp.float32 if x.dtype in (jnp.bfloat16, jnp.float16) else x.dtype
     zero = jnp.zeros((), sum_type)
     shape = (x.shape[0], *(_output_size(*axis) for axis in axes), kernel.shape[3])
     total = jnp.zeros(shape, sum_type)
