@@ -81,7 +81,7 @@ class ResNet(nn.Module):
             x = conv(x, self.width, 3, name="stem_conv")
         x = nn.relu(norm(x, name="stem_norm"))
         if self.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
 
         blocks, bottleneck = _STAGES[self.depth]
         block = _Bottleneck if bottleneck else _Basic
