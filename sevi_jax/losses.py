@@ -16,7 +16,7 @@ TYPICAL_BETA = 0.7
 
 
 def order_weights(num_orders: int) -> np.ndarray:
-    """Returns the integrals of P_2^2 ... P_2L^2 over [-1, 1], ``2 / (4 i + 1)``: ``[L]`` float32."""
+    """Returns the integrals of P_2^2 ... P_2L^2 over [-1, 1], ``2 / (4 i + 1)``, ``[L]``."""
     return (2 / (2 * even_orders(num_orders) + 1)).astype(np.float32)
 
 

@@ -35,7 +35,7 @@ class AngleTable:
 
 @functools.cache
 def _cell_tables(num_orders: int) -> tuple[np.ndarray, np.ndarray]:
-    """Legendre integrals over the cells ``[K, L + 1]`` and values at the edges ``[K + 1, L + 1]``."""
+    """Legendre integrals over cells ``[K, L + 1]``, values at their edges ``[K + 1, L + 1]``."""
     edges = np.linspace(0, 1, 2**_CELL_BITS + 1)
     masses = legendre_integrals(edges, num_orders)
     return masses.astype(np.float32), legendre_values(edges, num_orders).astype(np.float32)
@@ -142,8 +142,8 @@ def draw_electrons(
     pick_key, angle_key, radius_key = jax.random.split(key, 3)
     pick = jax.random.bits(pick_key, (number,), jnp.uint32)
     angle = jax.random.bits(angle_key, (number,), jnp.uint32)
-    # one word for three: 20 bits of phi, 11 bits for the place in a cell that is 1/512 wide already,
-    # one for the sign of z. The steps, 2^-20, are far below a pixel.
+    # one word for three: 20 bits of phi, 11 bits for the place in a cell that is 1/512 wide, one
+    # for the sign of z. The steps, 2^-20, are far below a pixel.
     phi_unit = _unit(angle >> 12, 20)
     cosine = draw_abs_cosine(pick, _unit(angle >> 1, 11), table)
     upward = (angle & 1) == 1

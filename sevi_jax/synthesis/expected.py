@@ -125,7 +125,7 @@ def shell_profile(radius: jax.Array, sigma: jax.Array, beta: jax.Array) -> jax.A
 
 
 def _pixel_points(spec: ImageSpec, points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss points of one quadrant's pixels along an axis ``[size / 2, m]``, and weights ``[m]``."""
+    """Gauss points of a quadrant's pixels along an axis ``[size / 2, m]``, weights ``[m]``."""
     node, weight = np.polynomial.legendre.leggauss(points)
     width = 2 / spec.size
     return width * (np.arange(spec.size // 2)[:, None] + 0.5 + node / 2), weight / 2

@@ -1,0 +1,186 @@
+"""The whole network: a normalised picture in, shell parameters out. Input transform, ResNet, head.
+
+The input transform and the scales of the head are made from the prior once (`network_constants`)
+and kept with the parameters as the collection ``constants``, so that a trained network is complete.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sevi_jax.models.resnet import ResNet
+from sevi_jax.synthesis.prior import Prior, beta_moments
+from sevi_jax.synthesis.radial import ladder_radii, radial_matrix
+from sevi_jax.synthesis.raster import ImageSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSpec:
+    """What network; hashable. Fields as in `config.default_config().model`, and what it is for."""
+
+    depth: int
+    width: int
+    stem: str
+    input: str
+    ladder: int
+    head: str
+    shape: bool
+    dtype: str
+    image: ImageSpec
+    prior: Prior
+
+    @property
+    def shells(self) -> int:
+        """Number of shells S."""
+        return len(self.prior)
+
+    @property
+    def orders(self) -> int:
+        """Number of orders L."""
+        return len(self.prior[0].beta)
+
+
+@flax.struct.dataclass
+class Prediction:
+    """Shell parameters of a batch of pictures, inner shell first.
+
+    Attributes:
+        beta: ``[B, S, L]``, this program's convention.
+        radius: ``[B, S]``, half-widths; None where the network does not predict it.
+        sigma: ``[B, S]``, half-widths; None likewise.
+    """
+
+    beta: jax.Array
+    radius: jax.Array | None
+    sigma: jax.Array | None
+
+
+def _uniform_moments(low: float, high: float) -> tuple[float, float]:
+    """Mean and standard deviation of a uniform number; the deviation of a fixed one counts as 1."""
+    return (low + high) / 2, (high - low) / 12**0.5 or 1.0
+
+
+def shape_scales(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of radius (before sorting) and of sigma, ``[2, S]`` each."""
+    radius = np.array([_uniform_moments(*shell.radius) for shell in prior], np.float32)
+    sigma = np.array([_uniform_moments(*shell.sigma) for shell in prior], np.float32)
+    return radius.T, sigma.T
+
+
+def _constants(spec: NetworkSpec) -> dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]:
+    """Shape and maker of every array of the collection ``constants``."""
+    constants: dict = {}
+    if spec.input == "radial":
+        shape = (spec.ladder * (spec.orders + 1), spec.image.side**2)
+        constants["radial"] = shape, lambda: radial_matrix(spec.image, spec.prior, spec.ladder)
+    if spec.head == "readout":
+        constants["ladder"] = (spec.ladder,), lambda: ladder_radii(spec.prior, spec.ladder)
+        constants["beta_rms"] = (spec.shells, spec.orders), lambda: beta_moments(spec.prior)[1]
+    if spec.shape:
+        constants["radius"] = (2, spec.shells), lambda: shape_scales(spec.prior)[0]
+        constants["sigma"] = (2, spec.shells), lambda: shape_scales(spec.prior)[1]
+    return constants
+
+
+def network_constants(spec: NetworkSpec) -> dict[str, np.ndarray]:
+    """Makes the collection ``constants`` that `ShellNetwork` reads; takes seconds for "radial"."""
+    return {name: make() for name, (_, make) in _constants(spec).items()}
+
+
+def constant_shapes(spec: NetworkSpec) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of `network_constants` at once."""
+    return {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32)
+        for name, (shape, _) in _constants(spec).items()
+    }
+
+
+class ShellNetwork(nn.Module):
+    """Input transform, ResNet and head.
+
+    Inputs: ``counts`` is the picture itself, ``sqrt`` its square root (which evens out Poisson
+    noise), ``radial`` the linear inversion of `synthesis.radial`, with the ladder of radii as the
+    only spatial axis and the orders as channels.
+
+    Heads: ``linear`` is the original's, the last layer's numbers are the betas. ``readout`` (radial
+    input only) uses them as weights along the ladder, one set per shell; weighted sums of the
+    ladder give yield and yield * beta, their ratio beta, which the network then corrects.
+
+    Attributes:
+        spec: what network.
+    """
+
+    spec: NetworkSpec
+
+    @nn.compact
+    def __call__(self, pictures: jax.Array, train: bool) -> Prediction:
+        """Applies the network.
+
+        Args:
+            pictures: ``[B, side, side]`` float32 of sum 255 (`synthesis.raster.normalise`).
+            train: whether BatchNorm uses the batch's statistics.
+
+        Returns:
+            The prediction, float32.
+        """
+        spec = self.spec
+        numbers = {"betas": spec.shells * spec.orders}
+        if spec.head == "readout":
+            numbers = {"weights": spec.shells * spec.ladder, "gain": numbers["betas"]} | numbers
+        if spec.shape:
+            numbers["shape"] = 2 * spec.shells
+        features = self._features(pictures)
+        outputs = ResNet(
+            depth=spec.depth,
+            outputs=sum(numbers.values()),
+            dtype=jnp.dtype(spec.dtype),
+            stem=spec.stem,
+            width=spec.width,
+            name="resnet",
+        )(features, train)
+        cuts = np.cumsum(list(numbers.values()))[:-1]
+        part = dict(zip(numbers, jnp.split(outputs, cuts, axis=-1), strict=True))
+        batch = pictures.shape[0]
+        beta = part["betas"].reshape(batch, spec.shells, spec.orders)
+        weights = None
+        if spec.head == "readout":
+            weights = jax.nn.softmax(part["weights"].reshape(batch, spec.shells, -1), axis=-1)
+            beta = self._read_out(features, weights, part["gain"].reshape(beta.shape), beta)
+        if not spec.shape:
+            return Prediction(beta, None, None)
+        shift = part["shape"].reshape(batch, 2, spec.shells)
+        (radius, radius_sd), (sigma, sigma_sd) = (
+            self.get_variable("constants", name) for name in ("radius", "sigma")
+        )
+        if weights is not None:
+            # where the weights lie, and a small correction
+            radius = jnp.matmul(weights, self.get_variable("constants", "ladder"))
+            radius_sd = 0.1 * radius_sd
+        return Prediction(beta, radius + radius_sd * shift[:, 0], sigma + sigma_sd * shift[:, 1])
+
+    def _features(self, pictures: jax.Array) -> jax.Array:
+        """Input of the ResNet, ``[B, H, W, channels]``, of order 1."""
+        spec = self.spec
+        batch, height, width = pictures.shape
+        if spec.input == "radial":
+            matrix = self.get_variable("constants", "radial")
+            flat = pictures.reshape(batch, -1) / 255
+            ladder = jnp.matmul(flat, matrix.T, precision="highest")
+            return ladder.reshape(batch, spec.ladder, 1, spec.orders + 1)
+        mean_one = pictures[..., None] * (height * width / 255)
+        return jnp.sqrt(mean_one) if spec.input == "sqrt" else mean_one
+
+    def _read_out(
+        self, features: jax.Array, weights: jax.Array, gain: jax.Array, shift: jax.Array
+    ) -> jax.Array:
+        """Betas from weighted sums of the ladder, corrected by factors and shifts."""
+        rms = self.get_variable("constants", "beta_rms")
+        sums = jnp.einsum("bsk,bkl->bsl", weights, features[:, :, 0], precision="highest")
+        # a shell has at least some twentieth of the electrons; below, the weights found none
+        ratio = sums[..., 1:] / jnp.maximum(sums[..., :1], 0.05)
+        return rms * (ratio * (1 + 0.3 * gain) + 0.1 * shift)

@@ -1,0 +1,100 @@
+"""Checkpoints of a run through Orbax; its only importer."""
+
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from sevi_jax.errors import InputError
+from sevi_jax.training.sharding import copied
+from sevi_jax.training.state import TrainState
+
+FOLDER = "checkpoints"
+
+
+class Checkpoints:
+    """The checkpoints of one run: the newest ones and the best; a context manager.
+
+    Args:
+        workdir: folder of the run; made when something is saved.
+        keep: how many of the newest are kept, beside the best.
+    """
+
+    def __init__(self, workdir: pathlib.Path, keep: int = 1):
+        policies = [
+            LatestN(keep),
+            # sorted upwards and the last one kept: the highest is the best
+            BestN(
+                get_metric_fn=lambda metrics: -metrics["distance"],
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            ),
+        ]
+        self._folder = (workdir / FOLDER).absolute()
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=AnyPreservationPolicy(policies),
+                best_fn=lambda metrics: metrics["distance"],
+                best_mode="min",
+            ),
+        )
+
+    def save(self, step: int, state: TrainState, distance: float | None) -> None:
+        """Saves in the background.
+
+        Args:
+            step: steps done.
+            state: of the run.
+            distance: held-out distance of this state, or None where it was not evaluated.
+        """
+        metrics = None if distance is None else {"distance": distance}
+        self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics, force=True)
+
+    @property
+    def latest_step(self) -> int | None:
+        """Steps done in the newest checkpoint; None where there is none."""
+        return self._manager.latest_step()
+
+    @property
+    def best_step(self) -> int | None:
+        """Steps done in the checkpoint of the smallest held-out distance, else in the newest."""
+        best = self._manager.best_step()
+        return self.latest_step if best is None else best
+
+    def restore(self, step: int, like: Any, mesh: Mesh) -> Any:
+        """Reads a checkpoint.
+
+        Args:
+            step: steps done.
+            like: state, or its shapes (`jax.eval_shape`).
+            mesh: where the arrays shall lie; any number of devices.
+
+        Raises:
+            InputError: if the checkpoint is of another network, or can't be read.
+        """
+        sharding = copied(mesh)
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like
+        )
+        try:
+            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+            first = (str(error).strip() or repr(error)).splitlines()[0]
+            raise InputError(
+                f"{self._folder / str(step)}: not a checkpoint of the network in this run's "
+                f"configuration ({first[:200]})"
+            ) from error
+
+    def wait(self) -> None:
+        """Waits until all is on disk."""
+        self._manager.wait_until_finished()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *unused) -> None:
+        self._manager.close()

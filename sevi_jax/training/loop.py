@@ -1,0 +1,343 @@
+"""The training loop. Order at every step: step, log, and at an interval evaluate, then save.
+
+Nothing here computes on the device by itself; all that is in `step`.
+"""
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from sevi_jax import config as config_module
+from sevi_jax import losses
+from sevi_jax.errors import InputError
+from sevi_jax.prng import root_key
+from sevi_jax.training.checkpoint import Checkpoints
+from sevi_jax.training.metrics import MetricsWriter
+from sevi_jax.training.sharding import data_mesh
+from sevi_jax.training.specs import network_from, synthesis_from
+from sevi_jax.training.state import (
+    TrainState,
+    abstract_state,
+    init_state,
+    learning_rate_schedule,
+    make_optimizer,
+)
+from sevi_jax.training.step import LossSpec, make_evaluation, make_statistics, make_train_step
+
+CONFIG_FILE = "config.json"
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss or the gradient of a step was not a finite number; the message names the step."""
+
+
+def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Writes the configuration into the run's folder."""
+    temporary = workdir / (CONFIG_FILE + ".tmp")
+    temporary.write_text(json.dumps(config.to_dict(), indent=1) + "\n")
+    os.replace(temporary, workdir / CONFIG_FILE)
+
+
+def load_config(workdir: pathlib.Path) -> ConfigDict:
+    """Reads the configuration of a run.
+
+    Raises:
+        InputError: if there is none, or it does not fit this program.
+    """
+    path = workdir / CONFIG_FILE
+    if not path.is_file():
+        raise InputError(f"{workdir}: no run here (there is no {CONFIG_FILE})")
+    config = config_module.default_config()
+    try:
+        config.update(json.loads(path.read_text()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a configuration of this program ({first})") from error
+    config_module.validate(config)
+    return config
+
+
+def check_same_network(here: ConfigDict, there: ConfigDict, place: str) -> None:
+    """Checks that parameters of one run fit the network of another.
+
+    Raises:
+        InputError: naming the first field that differs.
+    """
+    names = [f"model.{name}" for name in here.model] + ["image.size", "image.fold", "shells"]
+    for name in names:
+        values = []
+        for config in (here, there):
+            for part in name.split("."):
+                config = config[part]
+            values.append(config)
+        if values[0] != values[1]:
+            raise InputError(f"{place}: {name}={values[1]} there, but {values[0]} in this run")
+    orders = [len(network_from(config).prior[0].beta) for config in (here, there)]
+    if orders[0] != orders[1]:
+        raise InputError(f"{place}: {orders[1]} orders of beta there, but {orders[0]} in this run")
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[list[str]]:
+    """Collects Ctrl-C and SIGTERM as names in a list; a second Ctrl-C acts at once."""
+    requests: list[str] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if requests and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        requests.append(signal.Signals(number).name)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield requests
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class Trainer:
+    """The jitted functions of a run and how they are called.
+
+    Args:
+        config: a valid configuration.
+    """
+
+    def __init__(self, config: ConfigDict):
+        self.config = config
+        self.mesh = data_mesh(config)
+        self.network = network_from(config)
+        self.synthesis = synthesis_from(config)
+        self.optimizer = make_optimizer(config)
+        self.root = root_key(config.seed)
+        self.step = make_train_step(
+            self.network,
+            self.synthesis,
+            LossSpec(**config.loss.to_dict()),
+            self.optimizer,
+            config.train.ema_decay,
+            config.train.batch,
+            self.mesh,
+        )
+        self._statistics = make_statistics(
+            self.network,
+            self.synthesis,
+            config.train.batch,
+            config.eval.statistics_batches,
+            self.mesh,
+        )
+        self._evaluation = make_evaluation(
+            self.network, self.synthesis, config.eval.batch, self.mesh
+        )
+
+    def initial_state(self) -> TrainState:
+        """Makes the state of step 0."""
+        return init_state(self.network, self.optimizer, self.config.seed, self.mesh)
+
+    def abstract_state(self) -> TrainState:
+        """Returns the shapes of the state."""
+        return abstract_state(self.network, self.optimizer)
+
+    def with_statistics(self, state: TrainState) -> TrainState:
+        """Makes BatchNorm's statistics of the averaged parameters afresh; donates the state."""
+        return self._statistics(state, self.root)
+
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        """Judges a state on the fixed held-out pictures of its run.
+
+        Returns:
+            ``distance`` (mean), ``distance_median``, ``squared_loss``,
+            ``averaged_relative_error`` and, where R is predicted, ``radius_mae`` (half-widths).
+        """
+        pictures = self.config.eval.pictures
+        batches = -(-pictures // self.config.eval.batch)
+        parts = [
+            jax.device_get(self._evaluation(state, self.root, index)) for index in range(batches)
+        ]
+        drawn, prediction = jax.tree.map(lambda *x: np.concatenate(x)[:pictures], *parts)
+        beta_pred, beta_true = prediction.beta, drawn.params.beta
+        distance = np.asarray(losses.distance(beta_pred, beta_true), np.float64)
+        squared = float(losses.beta_loss(beta_pred, beta_true, "squared"))
+        values = {
+            "distance": float(distance.mean()),
+            "distance_median": float(np.median(distance)),
+            "squared_loss": squared,
+            "averaged_relative_error": float(
+                losses.averaged_relative_error(
+                    np.float32(squared / self.network.shells), self.network.orders
+                )
+            ),
+        }
+        if prediction.radius is not None:
+            values["radius_mae"] = float(np.abs(prediction.radius - drawn.params.radius).mean())
+        return values
+
+
+def _first_state(
+    trainer: Trainer, checkpoints: Checkpoints, init_from: pathlib.Path | None
+) -> TrainState:
+    """The newest checkpoint's state, else one with another run's parameters, else a new one."""
+    latest = checkpoints.latest_step
+    if latest is not None:
+        return checkpoints.restore(latest, trainer.abstract_state(), trainer.mesh)
+    state = trainer.initial_state()
+    if init_from is None:
+        return state
+    other = load_config(init_from)
+    check_same_network(trainer.config, other, str(init_from))
+    with Checkpoints(init_from) as others:
+        if others.best_step is None:
+            raise InputError(f"{init_from}: no checkpoint here to go on from")
+        like = Trainer(other).abstract_state()
+        source = others.restore(others.best_step, like, trainer.mesh)
+
+    def copy(tree):
+        return jax.tree.map(lambda x: x.copy(), tree)
+
+    return state.replace(
+        params=source.ema_params,
+        batch_stats=source.ema_batch_stats,
+        ema_params=copy(source.ema_params),
+        ema_batch_stats=copy(source.ema_batch_stats),
+        constants=source.constants,
+    )
+
+
+class _Log:
+    """Collects step metrics and writes their means at each interval; stops at a non-finite one."""
+
+    def __init__(self, config: ConfigDict, writer: MetricsWriter, progress: tqdm):
+        self._config = config
+        self._writer = writer
+        self._progress = progress
+        self._schedule = learning_rate_schedule(config)
+        self._rows: list[dict[str, float]] = []
+        self._pending: tuple[int, dict[str, jax.Array]] | None = None
+        self._since = time.monotonic()
+        self.distance = math.nan  # latest held-out distance
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Takes the metrics of a step; looks at those of the step before, so as not to wait."""
+        self.flush()
+        self._pending = (step, metrics)
+
+    def flush(self) -> None:
+        """Waits for the step that was added last, and writes at the end of an interval.
+
+        Raises:
+            NonFiniteLoss: if its loss or gradient is not finite.
+        """
+        if self._pending is None:
+            return
+        (step, metrics), self._pending = self._pending, None
+        row = {name: float(value) for name, value in metrics.items()}
+        if not (math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])):
+            raise NonFiniteLoss(
+                f"step {step}: loss={row['loss']}, gradient norm={row['grad_norm']}"
+            )
+        self._rows.append(row)
+        self._progress.update()
+        if step % self._config.train.log_every == 0 or step == self._config.train.steps:
+            self.write(step)
+
+    def write(self, step: int) -> None:
+        """Writes the means since the last line."""
+        if not self._rows:
+            return
+        means = {name: float(np.mean([row[name] for row in self._rows])) for name in self._rows[0]}
+        rate = len(self._rows) / max(time.monotonic() - self._since, 1e-9)
+        pictures = rate * self._config.train.batch
+        self._writer.write(
+            "train",
+            step,
+            means
+            | {
+                "learning_rate": float(self._schedule(step - 1)),
+                "steps_per_second": rate,
+                "pictures_per_second": pictures,
+            },
+        )
+        self._progress.set_postfix_str(
+            f"{pictures:.0f} pictures/s, loss {means['loss']:.4f}, "
+            f"held-out distance {self.distance:.4f}"
+        )
+        self._rows.clear()
+        self._since = time.monotonic()
+
+    def skip(self, since: float) -> None:
+        """Leaves the time since then (an evaluation) out of the rates."""
+        self._since += time.monotonic() - since
+
+
+def train(config: ConfigDict, workdir: pathlib.Path, init_from: pathlib.Path | None = None) -> bool:
+    """Trains a network, from the newest checkpoint in `workdir` if there is one.
+
+    Args:
+        config: configuration.
+        workdir: folder of the run; made if missing.
+        init_from: folder of another run whose best averaged parameters are the start of a new run.
+
+    Returns:
+        Whether all steps are done; False if a signal stopped the run (its state is saved).
+
+    Raises:
+        InputError: for a configuration or a folder that does not fit.
+        NonFiniteLoss: naming the step; the newest checkpoint is from before.
+    """
+    config_module.validate(config)
+    trainer = Trainer(config)
+    if (workdir / CONFIG_FILE).exists():
+        check_same_network(config, load_config(workdir), str(workdir))
+    with Checkpoints(workdir, config.train.keep) as checkpoints:
+        state = _first_state(trainer, checkpoints, init_from)
+        start, steps = int(state.step), config.train.steps
+        if start >= steps:
+            print(f"{workdir}: finished, {start} steps done (train.steps={steps})")
+            return True
+        workdir.mkdir(parents=True, exist_ok=True)
+        save_config(workdir, config)
+        if start:
+            print(f"{workdir}: going on from step {start}")
+        progress = tqdm(
+            total=steps,
+            initial=start,
+            unit="step",
+            desc=workdir.name,
+            mininterval=0.5 if sys.stderr.isatty() else 20,
+            dynamic_ncols=True,
+        )
+        with progress, MetricsWriter(workdir, start) as writer, _stop_requests() as stop:
+            log = _Log(config, writer, progress)
+            for done in range(start + 1, steps + 1):
+                state, metrics = trainer.step(state, trainer.root)
+                log.add(done, metrics)
+                is_due = done % config.train.eval_every == 0 or done == steps
+                if not (is_due or stop):
+                    continue
+                log.flush()
+                since, distance = time.monotonic(), None
+                state = trainer.with_statistics(state)
+                if is_due:
+                    values = trainer.evaluate(state)
+                    log.distance = distance = values["distance"]
+                    writer.write("eval", done, values)
+                checkpoints.save(done, state, distance)
+                if stop:
+                    log.write(done)
+                    checkpoints.wait()
+                    tqdm.write(f"{stop[0]}: saved at step {done}; start again to go on")
+                    return False
+                log.skip(since)
+            checkpoints.wait()
+    return True

@@ -1,0 +1,41 @@
+"""From the configuration to the small frozen records that physics and networks take."""
+
+from ml_collections import ConfigDict
+
+from sevi_jax.config import per_shell
+from sevi_jax.models.network import NetworkSpec
+from sevi_jax.synthesis.pipeline import SynthesisSpec
+from sevi_jax.synthesis.prior import Prior, ShellPrior
+from sevi_jax.synthesis.raster import ImageSpec
+
+
+def prior_from(config: ConfigDict) -> Prior:
+    """Returns one `ShellPrior` per shell."""
+    columns = [
+        per_shell(config.prior[name], config.shells, depth)
+        for name, depth in (("radius", 1), ("sigma", 1), ("electrons", 1), ("beta", 2))
+    ]
+    return tuple(
+        ShellPrior(tuple(radius), tuple(sigma), tuple(electrons), tuple(map(tuple, beta)))
+        for radius, sigma, electrons, beta in zip(*columns, strict=True)
+    )
+
+
+def image_from(config: ConfigDict) -> ImageSpec:
+    """Returns the shape of the pictures."""
+    return ImageSpec(size=config.image.size, fold=config.image.fold)
+
+
+def synthesis_from(config: ConfigDict) -> SynthesisSpec:
+    """Returns how pictures are drawn."""
+    return SynthesisSpec(
+        prior=prior_from(config),
+        image=image_from(config),
+        renderer=config.synthesis.renderer,
+        chunk=config.synthesis.chunk,
+    )
+
+
+def network_from(config: ConfigDict) -> NetworkSpec:
+    """Returns what network."""
+    return NetworkSpec(**config.model.to_dict(), image=image_from(config), prior=prior_from(config))

@@ -1,0 +1,114 @@
+"""The state of a training run: arrays only; and how it is made."""
+
+import functools
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from sevi_jax.models.network import NetworkSpec, ShellNetwork, constant_shapes, network_constants
+from sevi_jax.prng import root_key, stream_key
+from sevi_jax.training.sharding import copied
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a step changes, and the network's constants.
+
+    Attributes:
+        step: steps done, int32 scalar.
+        params: the network's parameters.
+        batch_stats: BatchNorm's running statistics of `params`.
+        opt_state: of the optimizer.
+        ema_params: exponential moving average of `params`; what evaluation and inference use.
+        ema_batch_stats: BatchNorm's statistics of `ema_params`, made afresh before each evaluation
+            and each checkpoint.
+        constants: input transform and scales of the head.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    ema_params: Any
+    ema_batch_stats: Any
+    constants: Any
+
+    @property
+    def ema_variables(self) -> dict[str, Any]:
+        """What `ShellNetwork.apply` takes, with the averaged parameters."""
+        return {
+            "params": self.ema_params,
+            "batch_stats": self.ema_batch_stats,
+            "constants": self.constants,
+        }
+
+
+def learning_rate_schedule(config: ConfigDict) -> optax.Schedule:
+    """Linear warm-up, then a cosine to 0 at the last step."""
+    train = config.train
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=train.learning_rate,
+        warmup_steps=train.warmup,
+        decay_steps=train.steps,
+    )
+
+
+def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """AdamW on clipped gradients."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.train.clip_norm),
+        optax.adamw(learning_rate_schedule(config), weight_decay=config.train.weight_decay),
+    )
+
+
+def _initialise(
+    spec: NetworkSpec, optimizer: optax.GradientTransformation, key: jax.Array, constants: Any
+) -> TrainState:
+    """The state of step 0 from a key and the network's constants; traced."""
+    _, variables = ShellNetwork(spec).apply(
+        {"constants": constants},
+        jnp.zeros((1, spec.image.side, spec.image.side), jnp.float32),
+        train=False,
+        rngs={"params": key},
+        mutable=["params", "batch_stats"],
+    )
+    params, batch_stats = variables["params"], variables["batch_stats"]
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        # copies, since a donated buffer may appear only once
+        ema_params=jax.tree.map(jnp.copy, params),
+        ema_batch_stats=jax.tree.map(jnp.copy, batch_stats),
+        constants=constants,
+    )
+
+
+def init_state(
+    spec: NetworkSpec, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
+) -> TrainState:
+    """Makes the state of step 0, the same for a seed on any number of devices.
+
+    Args:
+        spec: what network.
+        optimizer: as `make_optimizer`.
+        seed: of the run.
+        mesh: where the state shall lie.
+    """
+    initialise = jax.jit(
+        functools.partial(_initialise, spec, optimizer), out_shardings=copied(mesh)
+    )
+    return initialise(stream_key(root_key(seed), "init"), network_constants(spec))
+
+
+def abstract_state(spec: NetworkSpec, optimizer: optax.GradientTransformation) -> TrainState:
+    """Returns the shapes of `init_state`, without any computation."""
+    initialise = functools.partial(_initialise, spec, optimizer)
+    return jax.eval_shape(initialise, root_key(0), constant_shapes(spec))
