@@ -14,18 +14,18 @@ LAYERS = [
     {"synthesis"},
     {"models", "losses"},
     {"training"},
-    {"inference"},
+    {"inference", "simulation"},
     COMMANDS,
 ]
 # Files and figures stand beside the chain: they know only the errors, and only its end knows them.
 SIDE = {"data", "plots"}
 SIDE_MAY_IMPORT = {"errors"}
-MAY_IMPORT_SIDE = {"inference"} | COMMANDS
+MAY_IMPORT_SIDE = {"inference", "simulation"} | COMMANDS
 # Libraries that only these modules (and what lies below them) may import.
 OWNERS = {
     "h5py": {"data"},
     "matplotlib": {"plots"},
-    "ml_collections": {"config", "training", "inference"} | COMMANDS,
+    "ml_collections": {"config", "training", "inference", "simulation"} | COMMANDS,
     "orbax": {"training.checkpoint"},
     "tensorboardX": {"training.metrics"},
 }

@@ -147,20 +147,17 @@ class ShellNetwork(nn.Module):
         part = dict(zip(numbers, jnp.split(outputs, cuts, axis=-1), strict=True))
         batch = pictures.shape[0]
         beta = part["betas"].reshape(batch, spec.shells, spec.orders)
-        weights = None
+        if spec.shape:
+            shift = part["shape"].reshape(batch, 2, spec.shells)
+            (radius, radius_sd), (sigma, sigma_sd) = (
+                self.get_variable("constants", name) for name in ("radius", "sigma")
+            )
         if spec.head == "readout":
             weights = jax.nn.softmax(part["weights"].reshape(batch, spec.shells, -1), axis=-1)
-            beta = self._read_out(features, weights, part["gain"].reshape(beta.shape), beta)
+            beta, centre = self._read_out(features, weights, part["gain"].reshape(beta.shape), beta)
+            radius, radius_sd = centre, 0.03 * radius_sd  # of a correction
         if not spec.shape:
             return Prediction(beta, None, None)
-        shift = part["shape"].reshape(batch, 2, spec.shells)
-        (radius, radius_sd), (sigma, sigma_sd) = (
-            self.get_variable("constants", name) for name in ("radius", "sigma")
-        )
-        if weights is not None:
-            # where the weights lie, and a small correction
-            radius = jnp.matmul(weights, self.get_variable("constants", "ladder"))
-            radius_sd = 0.1 * radius_sd
         return Prediction(beta, radius + radius_sd * shift[:, 0], sigma + sigma_sd * shift[:, 1])
 
     def _features(self, pictures: jax.Array) -> jax.Array:
@@ -177,10 +174,18 @@ class ShellNetwork(nn.Module):
 
     def _read_out(
         self, features: jax.Array, weights: jax.Array, gain: jax.Array, shift: jax.Array
-    ) -> jax.Array:
-        """Betas from weighted sums of the ladder, corrected by factors and shifts."""
+    ) -> tuple[jax.Array, jax.Array]:
+        """Betas ``[B, S, L]`` and radii ``[B, S]`` from weighted sums of the ladder.
+
+        The betas are corrected by factors and shifts that the network gives too.
+        """
         rms = self.get_variable("constants", "beta_rms")
-        sums = jnp.einsum("bsk,bkl->bsl", weights, features[:, :, 0], precision="highest")
+        ladder = self.get_variable("constants", "ladder")
+        yields = weights * features[:, None, :, 0, 0]
+        sums = jnp.einsum("bsk,bkl->bsl", weights, features[:, :, 0, 1:], precision="highest")
         # a shell has at least some twentieth of the electrons; below, the weights found none
-        ratio = sums[..., 1:] / jnp.maximum(sums[..., :1], 0.05)
-        return rms * (ratio * (1 + 0.3 * gain) + 0.1 * shift)
+        total = jnp.maximum(jnp.sum(yields, axis=-1), 0.05)
+        middle = jnp.mean(ladder)  # moments about it, so that a clipped total costs little
+        centre = middle + jnp.sum(yields * (ladder - middle), axis=-1) / total
+        beta = rms * (sums / total[..., None] * (1 + 0.3 * gain) + 0.1 * shift)
+        return beta, jnp.clip(centre, ladder[0], ladder[-1])

@@ -1,4 +1,4 @@
-"""ResNet-18, -34, -50 and -101 on one-channel pictures: torchvision's networks in flax.linen.
+"""ResNet-18, -34, -50 and -101 on pictures and radial profiles: torchvision's, in flax.linen.
 
 Knows nothing of shells, losses or sharding. Batch statistics are those of the whole batch
 wherever the batch lies: under `jax.jit` with the batch sharded over devices the means inside
@@ -56,7 +56,7 @@ class ResNet(nn.Module):
         """Apply the network.
 
         Args:
-            images: [B, H, W, 1], float32.
+            images: [B, H, W, channels], float32; a picture has one channel.
             train: Whether BatchNorm uses the batch's own statistics (and updates the running
                 ones, in the collection `batch_stats`) or the running ones.
 
@@ -154,12 +154,18 @@ def _convolution(
     conv: Callable[..., Array],
     name: str,
 ) -> Array:
-    """A square convolution without bias, padded as torch's `padding=size // 2`."""
+    """A square convolution without bias, padded as torch's `padding=size // 2`.
+
+    A map of one column, such as a radial profile, has nothing to slide over sideways: the kernel
+    has one column too.
+    """
+    is_column = x.shape[2] == 1
+    sides = (size, 1 if is_column else size)
     return nn.Conv(
         features,
-        (size, size),
-        strides=(stride, stride),
-        padding=((size // 2, size // 2),) * 2,
+        sides,
+        strides=(stride, 1 if is_column else stride),
+        padding=tuple((side // 2, side // 2) for side in sides),
         use_bias=False,
         dtype=dtype,
         kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),

@@ -1,0 +1,127 @@
+"""What the command lines share: flags, help, and one line and status 2 for a user's mistake."""
+
+import contextlib
+import io
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from sevi_jax.config import validate
+from sevi_jax.errors import InputError
+
+FLAGS = flags.FLAGS
+
+
+def define_config() -> None:
+    """Defines ``--config=FILE`` and with it ``--config.KEY=VALUE``."""
+    config_flags.DEFINE_config_file(
+        "config", None, "Configuration file; --config.train.steps=500 and the like change one key."
+    )
+
+
+def get_config() -> ConfigDict:
+    """Returns the configuration given by the flags.
+
+    Raises:
+        InputError: if there is none, or it breaks a rule.
+    """
+    if FLAGS.config is None:
+        raise InputError("--config=FILE is needed, for instance --config=configs/quick.py")
+    validate(FLAGS.config)
+    return FLAGS.config
+
+
+def config_name() -> str:
+    """Returns the name of the configuration file, without its ending."""
+    path = config_flags.get_config_filename(FLAGS["config"])
+    return pathlib.Path(path.partition(":")[0]).stem
+
+
+def paths(values: Sequence[str], flag: str) -> list[pathlib.Path]:
+    """Returns the files given by a list flag.
+
+    Raises:
+        InputError: if there is none, or one does not exist.
+    """
+    if not values:
+        raise InputError(f"--{flag}=FILE is needed (several: --{flag}=FILE,FILE)")
+    found = [pathlib.Path(value) for value in values]
+    for path in found:
+        if not path.exists():
+            raise InputError(f"{path}: no such file (--{flag})")
+    return found
+
+
+def _config_file(argv: Sequence[str]) -> str | None:
+    """Returns what stands behind ``--config``; None where it is not there or lacks its value."""
+    for arg, after in zip(argv[1:], [*argv[2:], None], strict=True):
+        name, equals, value = arg.lstrip("-").partition("=")
+        if arg.startswith("-") and name == "config":
+            return value if equals else after
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """Says on one line what is wrong; only the last line of a traceback inside a message counts."""
+    lines = str(error).strip().splitlines() or [""]
+    text = lines[-1].strip() if "Traceback" in str(error) else " ".join(str(error).split())
+    expected = isinstance(error, flags.Error | ValueError)
+    return (text if expected else f"{type(error).__name__}: {text}")[:500]
+
+
+def _parse(argv: Sequence[str]) -> None:
+    """Parses flags; every mistake becomes an `InputError` of one line."""
+    path = _config_file(argv) if "config" in FLAGS else None
+    if path is not None and not pathlib.Path(path.partition(":")[0]).is_file():
+        raise InputError(f"--config={path}: no such file")
+    try:
+        # a configuration file with a mistake may print
+        with contextlib.redirect_stderr(io.StringIO()):
+            rest = FLAGS(list(argv))
+    except (KeyError, AttributeError) as error:
+        # from ml_collections: the key in quotes, and perhaps a second line with a guess
+        key, _, guess = str(error.args[0] if error.args else "").partition("\n")
+        key = key.strip("'\"")
+        for arg in argv[1:]:
+            name = arg.lstrip("-").partition("=")[0]
+            if name.startswith("config.") and key in name.split("."):
+                message = f"--{name}: the configuration has no key {key!r}. {guess}"
+                raise InputError(message.rstrip(" .")) from error
+        raise InputError(f"--config={path}: {_reason(error)}") from error
+    except flags.Error as error:
+        inside = f"--config={path}: " if "Traceback" in str(error) else ""
+        raise InputError(inside + _reason(error)) from error
+    except Exception as error:  # the configuration file is a program: it may raise anything
+        raise InputError(f"--config={path}: {_reason(error)}") from error
+    if rest[1:]:
+        raise InputError(f"{rest[1]!r} is not a flag; flags look like --name=value")
+
+
+def run(main: Callable[[], int | None], module: str, document: str) -> None:
+    """Runs a command line and exits.
+
+    Exit status: what `main` returns (None: 0); 2 with one line on stderr for a mistake of the
+    user's.
+
+    Args:
+        main: the command, after the flags are parsed.
+        module: ``sevi_jax.train`` and the like, for the help.
+        document: docstring of the command, which the help shows first.
+    """
+    if any(arg in ("--help", "-h", "-help", "--helpfull") for arg in sys.argv[1:]):
+        print(f"{document.strip()}\n\nFlags:")
+        # a flag belongs to the module that defined it, and the program itself goes by argv[0]
+        own = [FLAGS.get_flags_for_module(name) for name in (__name__, sys.argv[0])]
+        for flag in (*own[0], *own[1]):
+            default = "" if flag.default in (None, "", []) else f" (default: {flag.default})"
+            print(f"  --{flag.name}\n      {flag.help}{default}")
+        sys.exit(0)
+    try:
+        _parse(sys.argv)
+        sys.exit(main())
+    except InputError as error:
+        print(f"{module}: {error}", file=sys.stderr)
+        sys.exit(2)
