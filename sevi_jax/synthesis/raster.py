@@ -48,7 +48,9 @@ def add_positions(
     half = spec.size // 2
 
     def pixel(position):
+        # position + 1 rounds to 2 just below 1
         index = jnp.floor((position + 1) * half).astype(jnp.int32)
+        index = jnp.minimum(index, spec.size - 1)
         if spec.fold:
             return jnp.where(index >= half, index - half, half - 1 - index)
         return index
