@@ -33,7 +33,8 @@ def sample_poisson(key: jax.Array, mean: jax.Array) -> jax.Array:
     quantile = large + root * w + (1 / 3 + square / 6) - w * (1 / 36 + square / 72) / root
     quantile += (-8 / 405 + square * (7 / 810 + square / 270)) / large
 
-    uniform = jax.random.uniform(uniform_key, mean.shape, jnp.float32)
+    # the sum of the terms, in float32, may end 4e-7 below 1: stay below that, or count all terms
+    uniform = jax.random.uniform(uniform_key, mean.shape, jnp.float32, maxval=1 - 1e-6)
     small = jnp.minimum(mean, _SMALL)
     term = jnp.exp(-small)
     total = term
@@ -42,4 +43,6 @@ def sample_poisson(key: jax.Array, mean: jax.Array) -> jax.Array:
         count += (uniform >= total).astype(jnp.int32)
         term *= small / k
         total += term
-    return jnp.where(mean < _SMALL, count, jnp.floor(quantile).astype(jnp.int32))
+    # the expansion falls below 0 at m = 10 once in a million
+    quantile = jnp.maximum(jnp.floor(quantile), 0.0)
+    return jnp.where(mean < _SMALL, count, quantile.astype(jnp.int32))
