@@ -6,18 +6,20 @@ def get_config():
     config.image.size = 128
     config.image.fold = True
     config.synthesis.renderer = "poisson"
+    config.synthesis.exposure = (0.002, 1.0)
     config.model.depth = 18
     config.model.width = 32
     config.model.stem = "small"
     config.model.input = "radial"
+    config.model.exposures = (1.0, 0.01)
     config.model.head = "readout"
     config.model.shape = True
     config.loss.kind = "distance"
     config.loss.shape_weight = 0.1
     config.train.batch = 32
-    config.train.steps = 2000
+    config.train.steps = 5000
     config.train.learning_rate = 2e-3
-    config.train.warmup = 100
-    config.train.eval_every = 500
+    config.train.warmup = 0.05
+    config.train.eval_every = 1000
     config.eval.batch = 32
     return config

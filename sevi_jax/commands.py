@@ -72,6 +72,20 @@ def _reason(error: Exception) -> str:
     return (text if expected else f"{type(error).__name__}: {text}")[:500]
 
 
+def workdir(value: str | None) -> pathlib.Path:
+    """Returns the folder of an existing run given by ``--workdir``.
+
+    Raises:
+        InputError: if none is given, or there is no such folder.
+    """
+    if not value:
+        raise InputError("--workdir=FOLDER is needed, the folder of a run")
+    path = pathlib.Path(value)
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder (--workdir)")
+    return path
+
+
 def _parse(argv: Sequence[str]) -> None:
     """Parses flags; every mistake becomes an `InputError` of one line."""
     path = _config_file(argv) if "config" in FLAGS else None

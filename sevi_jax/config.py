@@ -58,6 +58,9 @@ def default_config() -> ConfigDict:
         {
             "renderer": "electrons",
             "chunk": 2**18,  # electrons drawn at a time
+            # (low, high) of a log-uniform factor on the electron numbers of a training picture,
+            # for a network that shall take weaker pictures too; held-out ones have factor 1
+            "exposure": (1.0, 1.0),
         }
     )
     config.model = ConfigDict(
@@ -67,6 +70,7 @@ def default_config() -> ConfigDict:
             "stem": "imagenet",  # or "small": one 3x3 convolution, no pooling
             "input": "counts",  # or "sqrt", or "radial": the linear inversion, on a folded picture
             "ladder": 64,  # thin shells of the radial input
+            "exposures": (1.0,),  # the radial input is made once for the noise at each of these
             "head": "linear",  # or "readout": betas read off the radial input by learned weights
             "shape": False,  # whether R and sigma are predicted too
             "dtype": "float32",
@@ -83,7 +87,7 @@ def default_config() -> ConfigDict:
             "batch": 8,  # pictures of one step, over all devices
             "steps": 100_000,
             "learning_rate": 1e-3,
-            "warmup": 500,  # steps
+            "warmup": 0.02,  # fraction of the steps
             "weight_decay": 1e-4,
             "clip_norm": 1.0,  # of the gradient
             "ema_decay": 0.999,
@@ -94,7 +98,7 @@ def default_config() -> ConfigDict:
     )
     config.eval = ConfigDict(
         {
-            "pictures": 256,
+            "pictures": 64,
             "batch": 8,
             "statistics_batches": 16,  # batches for BatchNorm's statistics before an evaluation
         }
@@ -187,7 +191,6 @@ def validate(config: ConfigDict) -> None:
         "model.ladder": 4,
         "train.batch": 1,
         "train.steps": 1,
-        "train.warmup": 0,
         "train.log_every": 1,
         "train.eval_every": 1,
         "train.keep": 1,
@@ -205,9 +208,7 @@ def validate(config: ConfigDict) -> None:
     _require(train.clip_norm > 0, "train.clip_norm", train.clip_norm, "positive")
     _require(train.weight_decay >= 0, "train.weight_decay", train.weight_decay, "0 or more")
     _require(0 <= train.ema_decay < 1, "train.ema_decay", train.ema_decay, "in [0, 1)")
-    _require(
-        train.warmup < train.steps, "train.warmup", train.warmup, f"below train.steps={train.steps}"
-    )
+    _require(0 <= train.warmup < 1, "train.warmup", train.warmup, "in [0, 1), a fraction of steps")
     radial = config.model.input == "radial"
     _require(
         config.image.fold or not radial,
@@ -221,6 +222,12 @@ def validate(config: ConfigDict) -> None:
         config.model.input,
         "radial where model.head=readout",
     )
+    exposure = config.synthesis.exposure
+    ok = len(exposure) == 2 and all(map(_is_number, exposure)) and 0 < exposure[0] <= exposure[1]
+    _require(ok, "synthesis.exposure", exposure, "two numbers 0 < low <= high")
+    exposures = config.model.exposures
+    ok = len(exposures) > 0 and all(_is_number(x) and x > 0 for x in exposures)
+    _require(ok, "model.exposures", exposures, "one or more positive numbers")
     _require(
         config.loss.shape_weight >= 0, "loss.shape_weight", config.loss.shape_weight, "0 or more"
     )

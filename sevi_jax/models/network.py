@@ -1,4 +1,4 @@
-"""The whole network: a normalised picture in, shell parameters out. Input transform, ResNet, head.
+"""The whole network: counts in, shell parameters out. Normalisation, input transform, ResNet, head.
 
 The input transform and the scales of the head are made from the prior once (`network_constants`)
 and kept with the parameters as the collection ``constants``, so that a trained network is complete.
@@ -16,7 +16,7 @@ import numpy as np
 from sevi_jax.models.resnet import ResNet
 from sevi_jax.synthesis.prior import Prior, beta_moments
 from sevi_jax.synthesis.radial import ladder_radii, radial_matrix
-from sevi_jax.synthesis.raster import ImageSpec
+from sevi_jax.synthesis.raster import ImageSpec, normalise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +28,7 @@ class NetworkSpec:
     stem: str
     input: str
     ladder: int
+    exposures: tuple[float, ...]
     head: str
     shape: bool
     dtype: str
@@ -76,8 +77,13 @@ def _constants(spec: NetworkSpec) -> dict[str, tuple[tuple[int, ...], Callable[[
     """Shape and maker of every array of the collection ``constants``."""
     constants: dict = {}
     if spec.input == "radial":
-        shape = (spec.ladder * (spec.orders + 1), spec.image.side**2)
-        constants["radial"] = shape, lambda: radial_matrix(spec.image, spec.prior, spec.ladder)
+        rows, pixels = spec.ladder * (spec.orders + 1), spec.image.side**2
+        constants["radial"] = (
+            (len(spec.exposures), rows, pixels),
+            lambda: np.stack(
+                [radial_matrix(spec.image, spec.prior, spec.ladder, x) for x in spec.exposures]
+            ),
+        )
     if spec.head == "readout":
         constants["ladder"] = (spec.ladder,), lambda: ladder_radii(spec.prior, spec.ladder)
         constants["beta_rms"] = (spec.shells, spec.orders), lambda: beta_moments(spec.prior)[1]
@@ -101,15 +107,16 @@ def constant_shapes(spec: NetworkSpec) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 class ShellNetwork(nn.Module):
-    """Input transform, ResNet and head.
+    """Normalisation, input transform, ResNet and head.
 
-    Inputs: ``counts`` is the picture itself, ``sqrt`` its square root (which evens out Poisson
-    noise), ``radial`` the linear inversion of `synthesis.radial`, with the ladder of radii as the
-    only spatial axis and the orders as channels.
+    Inputs: ``counts`` is the picture divided by its sum, ``sqrt`` its square root (which evens out
+    Poisson noise), ``radial`` the linear inversion of `synthesis.radial`, with the ladder of radii
+    as the only spatial axis; the orders, for each noise level, are the channels, and the logarithm
+    of the picture's sum is one more.
 
     Heads: ``linear`` is the original's, the last layer's numbers are the betas. ``readout`` (radial
-    input only) uses them as weights along the ladder, one set per shell; weighted sums of the
-    ladder give yield and yield * beta, their ratio beta, which the network then corrects.
+    input only) uses them as weights along the ladders, one set per shell; weighted sums of these
+    give yield and yield * beta, their ratio beta, which the network then corrects.
 
     Attributes:
         spec: what network.
@@ -118,11 +125,11 @@ class ShellNetwork(nn.Module):
     spec: NetworkSpec
 
     @nn.compact
-    def __call__(self, pictures: jax.Array, train: bool) -> Prediction:
+    def __call__(self, counts: jax.Array, train: bool) -> Prediction:
         """Applies the network.
 
         Args:
-            pictures: ``[B, side, side]`` float32 of sum 255 (`synthesis.raster.normalise`).
+            counts: ``[B, side, side]``, any real type.
             train: whether BatchNorm uses the batch's statistics.
 
         Returns:
@@ -131,10 +138,11 @@ class ShellNetwork(nn.Module):
         spec = self.spec
         numbers = {"betas": spec.shells * spec.orders}
         if spec.head == "readout":
-            numbers = {"weights": spec.shells * spec.ladder, "gain": numbers["betas"]} | numbers
+            places = spec.ladder * len(spec.exposures)
+            numbers = {"weights": spec.shells * places, "gain": numbers["betas"]} | numbers
         if spec.shape:
             numbers["shape"] = 2 * spec.shells
-        features = self._features(pictures)
+        features = self._features(counts)
         outputs = ResNet(
             depth=spec.depth,
             outputs=sum(numbers.values()),
@@ -145,7 +153,7 @@ class ShellNetwork(nn.Module):
         )(features, train)
         cuts = np.cumsum(list(numbers.values()))[:-1]
         part = dict(zip(numbers, jnp.split(outputs, cuts, axis=-1), strict=True))
-        batch = pictures.shape[0]
+        batch = counts.shape[0]
         beta = part["betas"].reshape(batch, spec.shells, spec.orders)
         if spec.shape:
             shift = part["shape"].reshape(batch, 2, spec.shells)
@@ -160,15 +168,21 @@ class ShellNetwork(nn.Module):
             return Prediction(beta, None, None)
         return Prediction(beta, radius + radius_sd * shift[:, 0], sigma + sigma_sd * shift[:, 1])
 
-    def _features(self, pictures: jax.Array) -> jax.Array:
+    def _features(self, counts: jax.Array) -> jax.Array:
         """Input of the ResNet, ``[B, H, W, channels]``, of order 1."""
         spec = self.spec
-        batch, height, width = pictures.shape
+        batch, height, width = counts.shape
+        pictures = jax.vmap(normalise)(counts)
         if spec.input == "radial":
             matrix = self.get_variable("constants", "radial")
             flat = pictures.reshape(batch, -1) / 255
-            ladder = jnp.matmul(flat, matrix.T, precision="highest")
-            return ladder.reshape(batch, spec.ladder, 1, spec.orders + 1)
+            ladders = jnp.einsum("bp,ekp->bek", flat, matrix, precision="highest")
+            ladders = ladders.reshape(batch, -1, spec.ladder, 1, spec.orders + 1)
+            ladders = jnp.moveaxis(ladders, 1, 3).reshape(batch, spec.ladder, 1, -1)
+            total = jnp.sum(counts, axis=(1, 2)).astype(jnp.float32)
+            strength = jnp.log10(jnp.maximum(total, 1)) - 5
+            strength = jnp.broadcast_to(strength[:, None, None, None], (*ladders.shape[:3], 1))
+            return jnp.concatenate([ladders, strength], axis=-1)
         mean_one = pictures[..., None] * (height * width / 255)
         return jnp.sqrt(mean_one) if spec.input == "sqrt" else mean_one
 
@@ -180,9 +194,11 @@ class ShellNetwork(nn.Module):
         The betas are corrected by factors and shifts that the network gives too.
         """
         rms = self.get_variable("constants", "beta_rms")
-        ladder = self.get_variable("constants", "ladder")
-        yields = weights * features[:, None, :, 0, 0]
-        sums = jnp.einsum("bsk,bkl->bsl", weights, features[:, :, 0, 1:], precision="highest")
+        ladder = jnp.tile(self.get_variable("constants", "ladder"), len(self.spec.exposures))
+        terms = features[:, :, 0, :-1].reshape(*features.shape[:2], -1, self.spec.orders + 1)
+        terms = jnp.moveaxis(terms, 2, 1).reshape(features.shape[0], len(ladder), -1)
+        yields = weights * terms[:, None, :, 0]
+        sums = jnp.einsum("bsk,bkl->bsl", weights, terms[..., 1:], precision="highest")
         # a shell has at least some twentieth of the electrons; below, the weights found none
         total = jnp.maximum(jnp.sum(yields, axis=-1), 0.05)
         middle = jnp.mean(ladder)  # moments about it, so that a clipped total costs little

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from sevi_jax.synthesis.electrons import angle_table, draw_electrons
@@ -29,12 +30,15 @@ class SynthesisSpec:
         renderer: ``"electrons"`` draws and counts every electron; ``"poisson"`` draws Poisson
             numbers around the expected counts (the number of electrons then fluctuates too).
         chunk: electrons drawn at a time; memory grows with this and not with their number.
+        exposure: (low, high) of a factor on the electron numbers of all shells of a picture,
+            log-uniform; (1, 1) keeps the prior's numbers.
     """
 
     prior: Prior
     image: ImageSpec
     renderer: str = "electrons"
     chunk: int = 2**18
+    exposure: tuple[float, float] = (1.0, 1.0)
 
 
 @flax.struct.dataclass
@@ -93,6 +97,12 @@ def draw_picture(key: jax.Array, spec: SynthesisSpec) -> Pictures:
     """Draws one picture and its shells; arrays without the batch axis."""
     shell_key, count_key = jax.random.split(key)
     params, attempts = sample_shells(shell_key, spec.prior)
+    if spec.exposure != (1.0, 1.0):
+        low, high = np.log(spec.exposure).astype(np.float32)
+        exposure_key = jax.random.fold_in(key, 2)
+        exposure = jnp.exp(jax.random.uniform(exposure_key, (), jnp.float32, low, high))
+        electrons = jnp.round(params.electrons.astype(jnp.float32) * exposure)
+        params = params.replace(electrons=jnp.maximum(electrons, 1).astype(jnp.int32))
     if spec.renderer == "electrons":
         counts = render_electrons(count_key, params, spec.image, spec.chunk)
     else:

@@ -30,13 +30,14 @@ def ladder_radii(prior: Prior, shells: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4)
-def radial_matrix(image: ImageSpec, prior: Prior, shells: int) -> np.ndarray:
+def radial_matrix(image: ImageSpec, prior: Prior, shells: int, exposure: float = 1.0) -> np.ndarray:
     """Builds the linear map from a picture of sum 1 to scaled coefficients.
 
     Args:
         image: shape of the picture; must be folded.
         prior: prior of the shells.
         shells: K, number of thin shells of the ladder.
+        exposure: the noise is that of the prior's number of electrons times this.
 
     Returns:
         ``[K * (L + 1), side * side]`` float32. Row ``k * (L + 1) + l`` is the coefficient of order
@@ -44,7 +45,7 @@ def radial_matrix(image: ImageSpec, prior: Prior, shells: int) -> np.ndarray:
     """
     ladder = ladder_radii(prior, shells)
     sigma = float(np.mean([shell.sigma for shell in prior]))
-    electrons = float(np.sum([np.mean(shell.electrons) for shell in prior]))
+    electrons = exposure * float(np.sum([np.mean(shell.electrons) for shell in prior]))
     num_orders = len(prior[0].beta)
     mean, rms = (np.concatenate([[1.0], x.mean(0)]) for x in beta_moments(prior))
 

@@ -51,8 +51,12 @@ class Checkpoints:
             state: of the run.
             distance: held-out distance of this state, or None where it was not evaluated.
         """
+        items = {
+            "network": ocp.args.StandardSave(state.ema_variables),
+            "training": ocp.args.StandardSave(state.training_part),
+        }
         metrics = None if distance is None else {"distance": distance}
-        self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics, force=True)
+        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
     @property
     def latest_step(self) -> int | None:
@@ -65,23 +69,33 @@ class Checkpoints:
         best = self._manager.best_step()
         return self.latest_step if best is None else best
 
-    def restore(self, step: int, like: Any, mesh: Mesh) -> Any:
-        """Reads a checkpoint.
+    def restore(self, step: int, like: TrainState, mesh: Mesh) -> TrainState:
+        """Reads the whole state of a checkpoint.
 
         Args:
             step: steps done.
-            like: state, or its shapes (`jax.eval_shape`).
+            like: the state's shapes (`state.abstract_state`).
             mesh: where the arrays shall lie; any number of devices.
 
         Raises:
             InputError: if the checkpoint is of another network, or can't be read.
         """
+        items = {"network": like.ema_variables, "training": like.training_part}
+        found = self._restore(step, items, mesh)
+        return TrainState.from_parts(found["network"], found["training"])
+
+    def restore_network(self, step: int, like: TrainState, mesh: Mesh) -> dict[str, Any]:
+        """Reads what inference needs, `TrainState.ema_variables`; as `restore`."""
+        return self._restore(step, {"network": like.ema_variables}, mesh)["network"]
+
+    def _restore(self, step: int, items: dict[str, Any], mesh: Mesh) -> Any:
         sharding = copied(mesh)
         abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), items
         )
+        args = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
         try:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            return self._manager.restore(step, args=ocp.args.Composite(**args))
         except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
             first = (str(error).strip() or repr(error)).splitlines()[0]
             raise InputError(

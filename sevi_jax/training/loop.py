@@ -4,6 +4,7 @@ Nothing here computes on the device by itself; all that is in `step`.
 """
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -34,7 +35,13 @@ from sevi_jax.training.state import (
     learning_rate_schedule,
     make_optimizer,
 )
-from sevi_jax.training.step import LossSpec, make_evaluation, make_statistics, make_train_step
+from sevi_jax.training.step import (
+    LossSpec,
+    held_out,
+    make_evaluation,
+    make_statistics,
+    make_train_step,
+)
 
 CONFIG_FILE = "config.json"
 
@@ -137,8 +144,9 @@ class Trainer:
             config.eval.statistics_batches,
             self.mesh,
         )
+        full_counts = dataclasses.replace(self.synthesis, exposure=(1.0, 1.0))
         self._evaluation = make_evaluation(
-            self.network, self.synthesis, config.eval.batch, self.mesh
+            self.network, full_counts, config.eval.batch, "eval", self.mesh
         )
 
     def initial_state(self) -> TrainState:
@@ -160,12 +168,13 @@ class Trainer:
             ``distance`` (mean), ``distance_median``, ``squared_loss``,
             ``averaged_relative_error`` and, where R is predicted, ``radius_mae`` (half-widths).
         """
-        pictures = self.config.eval.pictures
-        batches = -(-pictures // self.config.eval.batch)
-        parts = [
-            jax.device_get(self._evaluation(state, self.root, index)) for index in range(batches)
-        ]
-        drawn, prediction = jax.tree.map(lambda *x: np.concatenate(x)[:pictures], *parts)
+        drawn, prediction = held_out(
+            self._evaluation,
+            state.ema_variables,
+            self.root,
+            self.config.eval.pictures,
+            self.config.eval.batch,
+        )
         beta_pred, beta_true = prediction.beta, drawn.params.beta
         distance = np.asarray(losses.distance(beta_pred, beta_true), np.float64)
         squared = float(losses.beta_loss(beta_pred, beta_true, "squared"))
@@ -199,18 +208,18 @@ def _first_state(
     with Checkpoints(init_from) as others:
         if others.best_step is None:
             raise InputError(f"{init_from}: no checkpoint here to go on from")
-        like = Trainer(other).abstract_state()
-        source = others.restore(others.best_step, like, trainer.mesh)
+        like = abstract_state(network_from(other), make_optimizer(other))
+        variables = others.restore_network(others.best_step, like, trainer.mesh)
 
     def copy(tree):
         return jax.tree.map(lambda x: x.copy(), tree)
 
     return state.replace(
-        params=source.ema_params,
-        batch_stats=source.ema_batch_stats,
-        ema_params=copy(source.ema_params),
-        ema_batch_stats=copy(source.ema_batch_stats),
-        constants=source.constants,
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        ema_params=copy(variables["params"]),
+        ema_batch_stats=copy(variables["batch_stats"]),
+        constants=variables["constants"],
     )
 
 

@@ -33,9 +33,12 @@ def synthesis_from(config: ConfigDict) -> SynthesisSpec:
         image=image_from(config),
         renderer=config.synthesis.renderer,
         chunk=config.synthesis.chunk,
+        exposure=tuple(config.synthesis.exposure),
     )
 
 
 def network_from(config: ConfigDict) -> NetworkSpec:
     """Returns what network."""
-    return NetworkSpec(**config.model.to_dict(), image=image_from(config), prior=prior_from(config))
+    model = config.model.to_dict()
+    model["exposures"] = tuple(model["exposures"])
+    return NetworkSpec(**model, image=image_from(config), prior=prior_from(config))

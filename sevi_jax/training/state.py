@@ -47,14 +47,34 @@ class TrainState:
             "constants": self.constants,
         }
 
+    @property
+    def training_part(self) -> dict[str, Any]:
+        """What only training needs: all but `ema_variables`."""
+        return {
+            "step": self.step,
+            "params": self.params,
+            "batch_stats": self.batch_stats,
+            "opt_state": self.opt_state,
+        }
+
+    @classmethod
+    def from_parts(cls, ema_variables: dict[str, Any], training: dict[str, Any]) -> "TrainState":
+        """Puts `ema_variables` and `training_part` together again."""
+        return cls(
+            ema_params=ema_variables["params"],
+            ema_batch_stats=ema_variables["batch_stats"],
+            constants=ema_variables["constants"],
+            **training,
+        )
+
 
 def learning_rate_schedule(config: ConfigDict) -> optax.Schedule:
-    """Linear warm-up, then a cosine to 0 at the last step."""
+    """Linear warm-up over a fraction of the steps, then a cosine to 0 at the last step."""
     train = config.train
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=train.learning_rate,
-        warmup_steps=train.warmup,
+        warmup_steps=round(train.warmup * train.steps),
         decay_steps=train.steps,
     )
 

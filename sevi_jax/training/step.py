@@ -6,9 +6,11 @@ Each draws its own pictures from keys, so nothing but keys goes to the device. A
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -16,7 +18,6 @@ from sevi_jax import losses
 from sevi_jax.models.network import NetworkSpec, Prediction, ShellNetwork, shape_scales
 from sevi_jax.prng import stream_key
 from sevi_jax.synthesis.pipeline import Pictures, SynthesisSpec, draw_pictures
-from sevi_jax.synthesis.raster import normalise
 from sevi_jax.training.sharding import copied
 from sevi_jax.training.state import TrainState
 
@@ -58,7 +59,6 @@ def make_train_step(
     def step(state: TrainState, root: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         key = stream_key(root, "train", state.step)
         pictures = draw_pictures(key, batch, synthesis, mesh)
-        images = jax.vmap(normalise)(pictures.counts)
 
         def objective(params):
             prediction, updates = model.apply(
@@ -67,7 +67,7 @@ def make_train_step(
                     "batch_stats": state.batch_stats,
                     "constants": state.constants,
                 },
-                images,
+                pictures.counts,
                 train=True,
                 mutable=["batch_stats"],
             )
@@ -126,7 +126,7 @@ def make_statistics(
         zeros = jax.tree.map(jnp.zeros_like, state.ema_batch_stats)
         _, updates = model.apply(
             {"params": state.ema_params, "batch_stats": zeros, "constants": state.constants},
-            jax.vmap(normalise)(pictures.counts),
+            pictures.counts,
             train=True,
             mutable=["batch_stats"],
         )
@@ -146,20 +146,27 @@ def make_statistics(
 
 
 def make_evaluation(
-    network: NetworkSpec, synthesis: SynthesisSpec, batch: int, mesh: Mesh
-) -> Callable[[TrainState, jax.Array, int], tuple[Pictures, Prediction]]:
-    """Makes ``(state, root key, index) -> (pictures, prediction)`` of one held-out batch, jitted.
+    network: NetworkSpec, synthesis: SynthesisSpec, batch: int, stream: str, mesh: Mesh
+) -> Callable[[dict[str, Any], jax.Array, int], tuple[Pictures, Prediction]]:
+    """Makes ``(variables, root key, index) -> (pictures, prediction)`` of a held-out batch, jitted.
 
-    The batch depends on the run's seed and the index only: the same pictures at every evaluation.
-    The pictures come without their counts.
+    The batch depends on the root key, `stream` and the index only: the same pictures at every
+    evaluation. The pictures come without their counts.
     """
     model = ShellNetwork(network)
 
-    def evaluate(state: TrainState, root: jax.Array, index) -> tuple[Pictures, Prediction]:
-        key = stream_key(root, "eval", index)
-        pictures = draw_pictures(key, batch, synthesis, mesh)
-        images = jax.vmap(normalise)(pictures.counts)
-        prediction = model.apply(state.ema_variables, images, train=False)
+    def evaluate(variables: dict[str, Any], root: jax.Array, index):
+        pictures = draw_pictures(stream_key(root, stream, index), batch, synthesis, mesh)
+        prediction = model.apply(variables, pictures.counts, train=False)
         return pictures.replace(counts=None), prediction
 
     return jax.jit(evaluate, out_shardings=copied(mesh))
+
+
+def held_out(
+    evaluation: Callable, variables: dict[str, Any], root: jax.Array, pictures: int, batch: int
+) -> tuple[Pictures, Prediction]:
+    """Runs `make_evaluation`'s function until there are `pictures` pictures; NumPy arrays."""
+    batches = range(-(-pictures // batch))
+    parts = [jax.device_get(evaluation(variables, root, index)) for index in batches]
+    return jax.tree.map(lambda *x: np.concatenate(x)[:pictures], *parts)

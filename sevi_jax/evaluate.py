@@ -1,0 +1,51 @@
+"""Judge a trained network on event files with known shells, or on held-out pictures.
+
+  python -m sevi_jax.evaluate --workdir=runs/quick --data=train10.h5,train11.h5
+  python -m sevi_jax.evaluate --workdir=runs/quick
+
+A network for one shell takes each distribution of a file with many; one for two shells takes pairs
+of them, inner first, or the whole of a file that holds a pair. Without --data, pictures are drawn
+electron by electron from the prior of the run. --output gets report.json and figures; the table on
+the terminal shows the distance of the angular densities.
+"""
+
+import pathlib
+
+from absl import flags
+
+from sevi_jax import commands
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_DATA = flags.DEFINE_list("data", [], "Files train<num>.h5, of either kind.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of the report; <workdir>/report.")
+_PAIRS = flags.DEFINE_integer("pairs", 256, "Pairs of distributions at most, per file.", 1)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the choice of pairs.", 0)
+_EXPOSURE = flags.DEFINE_float(
+    "exposure", 1.0, "Factor on the electron numbers of held-out pictures.", 1e-6, 100.0
+)
+_PICTURES = flags.DEFINE_integer("pictures", 256, "Held-out pictures, where there is no --data.", 1)
+
+
+def main() -> int:
+    """Evaluates and writes the report; returns the exit status."""
+    workdir = commands.workdir(_WORKDIR.value)
+    files = commands.paths(_DATA.value, "data") if _DATA.value else []
+    from sevi_jax.inference import cases, report
+    from sevi_jax.inference.run import load_run
+
+    run = load_run(workdir)
+    judged = []
+    for file in files:
+        size, shells = run.network.image.size, run.network.shells
+        for part in cases.read_cases(file, shells, size, pairs=_PAIRS.value, seed=_SEED.value):
+            judged += report.judge_cases(run, part)
+    if not files:
+        judged = report.judge_held_out(run, *run.held_out(_PICTURES.value, _EXPOSURE.value))
+    output = pathlib.Path(_OUTPUT.value or workdir / "report")
+    print(report.table(report.write_report(output, run, judged)))
+    print(f"report and figures: {output}/")
+    return 0
+
+
+if __name__ == "__main__":
+    commands.run(main, "sevi_jax.evaluate", __doc__)

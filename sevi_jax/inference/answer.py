@@ -1,0 +1,103 @@
+"""From a user's files to the shells in each picture, by a trained network."""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from sevi_jax.data.events import count_electrons, file_kind, read_truth
+from sevi_jax.data.images import read_images, rebin
+from sevi_jax.errors import InputError
+from sevi_jax.inference.run import Run
+
+
+def _from_events(
+    path: pathlib.Path, kind: str, shells: int, size: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Counts of the pictures in an event file, ``[size, size]``, with names."""
+    if kind == "frames":
+        raise InputError(
+            f"{path}: camera frames without electron positions, expected the table "
+            "DetectedElectrons, or a picture of counts"
+        )
+    if kind == "distributions" and shells != 1:
+        raise InputError(
+            f"{path}: every distribution is a single shell, but the network of this run takes "
+            f"pictures of {shells} shells; `sevi_jax.evaluate` pairs them"
+        )
+    if kind == "pair":
+        found = len(read_truth(path).ids)
+        if found != shells:
+            raise InputError(
+                f"{path}: table Truth has {found} shells, expected {shells} as the network of "
+                "this run"
+            )
+    for events in count_electrons(path, size):
+        for identity, counts in zip(events.ids, events.counts, strict=True):
+            name = f"{path}[{identity}]" if kind == "distributions" else str(path)
+            yield name, counts
+
+
+def read_pictures(
+    path: pathlib.Path, shells: int, size: int, transpose: bool = False
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Reads a user's file as full pictures of counts.
+
+    Args:
+        path: an event file of any kind, or pictures in any format of `data.images`.
+        shells: of the network; an event file that says otherwise is refused.
+        size: pixels along each side; larger pictures are summed up in blocks.
+        transpose: whether the first axis of plain pictures is z (the polarisation), not x.
+
+    Yields:
+        Name and counts ``[size, size]``, first axis x.
+
+    Raises:
+        InputError: naming the file, what was found and what was expected.
+    """
+    kind = file_kind(path) if path.suffix.lower() in (".h5", ".hdf5") else "images"
+    if kind != "images":
+        yield from _from_events(path, kind, shells, size)
+        return
+    for name, counts in read_images(path):
+        counts = rebin(counts, size, name)
+        if not counts.sum() > 0:
+            raise InputError(f"{name}: a picture without counts, expected electrons")
+        yield name, counts.T if transpose else counts
+
+
+def predict_pictures(run: Run, names: list[str], counts: np.ndarray) -> list[dict[str, Any]]:
+    """Predicts pictures ``[n, size, size]`` and returns what `data.answers.write_answer` takes."""
+    prediction = run.predict(counts)
+    answers = []
+    for i, name in enumerate(names):
+        shells = [
+            {
+                "R": None if prediction.radius is None else float(prediction.radius[i, s]),
+                "sigma": None if prediction.sigma is None else float(prediction.sigma[i, s]),
+                "beta": prediction.beta[i, s].tolist(),
+            }
+            for s in range(run.network.shells)
+        ]
+        electrons = float(counts[i].sum(dtype=np.float64))
+        answers.append({"file": name, "electrons": electrons, "shells": shells})
+    return answers
+
+
+def table(answer: dict[str, Any]) -> str:
+    """Formats the answer of one picture for the terminal, betas in both conventions."""
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.5f}"
+
+    shells = answer["shells"]
+    lines = [f"{answer['file']}: {answer['electrons']:.0f} counts"]
+    lines.append("  shell   " + " ".join(f"{place + 1:>21}" for place in range(len(shells))))
+    for name in ("R", "sigma"):
+        lines.append(f"  {name:<7} " + " ".join(f"{number(s[name]):>21}" for s in shells))
+    for i in range(len(shells[0]["beta"])):
+        betas = (f"{s['beta'][i]:>10.5f} {2 * s['beta'][i]:>10.5f}" for s in shells)
+        lines.append(f"  beta_{2 * i + 2:<2} " + " ".join(betas))
+    lines.append("  R, sigma in half-widths; beta: density 1/2 + sum beta P, then the literature's")
+    return "\n".join(lines)

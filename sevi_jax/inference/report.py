@@ -1,0 +1,239 @@
+"""How good a network is: numbers, a table for the terminal, figures."""
+
+import dataclasses
+import json
+import pathlib
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+import sevi_jax
+from sevi_jax import losses, plots
+from sevi_jax.data.fields import CONVENTION
+from sevi_jax.data.replacing import replacing
+from sevi_jax.inference.cases import Cases
+from sevi_jax.inference.run import Run
+from sevi_jax.models.network import Prediction
+from sevi_jax.synthesis.legendre import even_orders
+from sevi_jax.synthesis.pipeline import Pictures
+from sevi_jax.synthesis.prior import beta_moments
+from sevi_jax.training.metrics import read_metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """One picture, its true shells and the predicted ones, inner first.
+
+    Attributes:
+        file: the file, or None for a picture drawn for the purpose.
+        ids: distribution ids, or sphere ids for a file of the first kind.
+        electrons: counts in the picture.
+        radius_true: ``[S]``, half-widths.
+        radius_pred: ``[S]``, or None where the network does not predict it.
+        beta_true: ``[S, N]``, all orders known.
+        beta_pred: ``[S, L]``.
+        distance: the metric (spec section 3).
+        prior_mean_distance: the same where the prior's mean is predicted.
+        squared: squared distances of the densities, summed over shells.
+    """
+
+    file: str | None
+    ids: list[int]
+    electrons: int
+    radius_true: np.ndarray
+    radius_pred: np.ndarray | None
+    beta_true: np.ndarray
+    beta_pred: np.ndarray
+    distance: float
+    prior_mean_distance: float
+    squared: float
+
+
+def _judge(
+    run: Run,
+    file: str | None,
+    ids: Sequence[Sequence[int]],
+    electrons: Sequence[int],
+    radius: np.ndarray,
+    beta: np.ndarray,
+    prediction: Prediction,
+) -> list[Judged]:
+    mean = np.broadcast_to(beta_moments(run.network.prior)[0], prediction.beta.shape)
+    beta = np.asarray(beta, np.float32)
+    distance = np.asarray(losses.distance(prediction.beta, beta))
+    prior_mean_distance = np.asarray(losses.distance(mean, beta))
+    squared = np.asarray(losses.squared_distances(prediction.beta, beta)).sum(-1)
+    return [
+        Judged(
+            file=file,
+            ids=[int(x) for x in ids[i]],
+            electrons=int(electrons[i]),
+            radius_true=radius[i],
+            radius_pred=None if prediction.radius is None else prediction.radius[i],
+            beta_true=beta[i],
+            beta_pred=prediction.beta[i],
+            distance=float(distance[i]),
+            prior_mean_distance=float(prior_mean_distance[i]),
+            squared=float(squared[i]),
+        )
+        for i in range(len(distance))
+    ]
+
+
+def judge_cases(run: Run, cases: Cases) -> list[Judged]:
+    """Predicts pictures from a file and compares with their truth."""
+    electrons = cases.counts.sum(axis=(1, 2), dtype=np.int64)
+    prediction = run.predict(cases.counts)
+    return _judge(run, str(cases.file), cases.ids, electrons, cases.radius, cases.beta, prediction)
+
+
+def judge_held_out(run: Run, drawn: Pictures, prediction: Prediction) -> list[Judged]:
+    """Compares the prediction of `Run.held_out` with what was drawn."""
+    params = drawn.params
+    ids = [[0] * run.network.shells] * len(params.radius)
+    electrons = np.asarray(params.electrons).sum(axis=1)
+    return _judge(run, None, ids, electrons, params.radius, params.beta, prediction)
+
+
+def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Returns the figures of `report.json` over some pictures (see `write_report`)."""
+    distance = np.array([x.distance for x in judged])
+    num_orders = judged[0].beta_pred.shape[-1]
+    error = np.stack([x.beta_pred - _cut(x.beta_true, num_orders) for x in judged])
+    loss_per_shell = np.mean([x.squared for x in judged]) / error.shape[1]
+    values = {
+        "distance": {
+            "count": len(distance),
+            "mean": float(distance.mean()),
+            "median": float(np.median(distance)),
+            "p95": float(np.quantile(distance, 0.95)),
+        },
+        "prior_mean_distance": float(np.mean([x.prior_mean_distance for x in judged])),
+        "averaged_relative_error": float(
+            losses.averaged_relative_error(np.float32(loss_per_shell), num_orders)
+        ),
+        "beta_rmse": {
+            str(order): float(value)
+            for order, value in zip(
+                even_orders(num_orders), np.sqrt((error**2).mean(axis=(0, 1))), strict=True
+            )
+        },
+    }
+    if judged[0].radius_pred is not None:
+        deviation = [np.abs(x.radius_pred - x.radius_true) for x in judged]
+        values["radius_mae"] = float(np.mean(deviation))
+    return values
+
+
+def _cut(beta: np.ndarray, orders: int) -> np.ndarray:
+    """The first orders of beta ``[S, N]``, padded with zeros where there are fewer."""
+    missing = max(0, orders - beta.shape[-1])
+    return np.pad(beta, ((0, 0), (0, missing)))[:, :orders]
+
+
+def write_report(
+    folder: pathlib.Path, run: Run, judged: Sequence[Judged], name: str = "report"
+) -> dict[str, Any]:
+    """Writes ``<name>.json`` and figures.
+
+    The file holds the figures over all pictures: ``distance`` {count, mean, median, p95},
+    ``prior_mean_distance``, ``averaged_relative_error``, ``beta_rmse`` per order, ``radius_mae``
+    (half-widths) where R is predicted; the same per file under ``files``; ``images``, a list with
+    ``file``, ``distribution_ids``, ``electrons``, ``distance``, ``beta_true``, ``beta_pred``; and
+    ``run`` and ``versions``.
+
+    Args:
+        folder: made if missing.
+        run: the network judged.
+        judged: the pictures, at least one.
+        name: of the file, and first part of the figures' names.
+
+    Returns:
+        What the file holds.
+    """
+    files = dict.fromkeys(x.file for x in judged if x.file is not None)
+    report = {
+        **summarise(judged),
+        "convention": CONVENTION,
+        "files": {file: summarise([x for x in judged if x.file == file]) for file in files},
+        "run": {
+            "workdir": str(run.workdir),
+            "step": run.step,
+            "seed": run.config.seed,
+            "devices": [device.device_kind for device in run.mesh.devices.flat],
+        },
+        "versions": {
+            "sevi_jax": sevi_jax.__version__,
+            "jax": jax.__version__,
+            "python": platform.python_version(),
+        },
+        "images": [
+            {
+                "file": x.file,
+                "distribution_ids": x.ids,
+                "electrons": x.electrons,
+                "distance": x.distance,
+                "radius_true": x.radius_true.tolist(),
+                "radius_pred": None if x.radius_pred is None else x.radius_pred.tolist(),
+                "beta_true": x.beta_true.tolist(),
+                "beta_pred": x.beta_pred.tolist(),
+            }
+            for x in judged
+        ],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    beta_pred = np.stack([x.beta_pred for x in judged])
+    beta_true = np.stack([_cut(x.beta_true, beta_pred.shape[-1]) for x in judged])
+    plots.beta_scatter(folder / f"{name}_betas.png", beta_true, beta_pred)
+    plots.beta_errors(folder / f"{name}_errors.png", beta_true, beta_pred)
+    plots.distance_histogram(
+        folder / f"{name}_distance.png",
+        np.array([x.distance for x in judged]),
+        report["prior_mean_distance"],
+    )
+    middle = sorted(judged, key=lambda x: x.distance)[len(judged) // 2]
+    plots.angular_distributions(
+        folder / f"{name}_median_picture.png", middle.beta_true, middle.beta_pred
+    )
+    with replacing(folder / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def write_loss_curve(workdir: pathlib.Path) -> None:
+    """Draws ``loss.png`` in a run's folder from its metrics."""
+    rows = {
+        kind: [row for row in read_metrics(workdir) if row["kind"] == kind]
+        for kind in ("train", "eval")
+    }
+    plots.loss_curve(
+        workdir / "loss.png",
+        np.array([row["step"] for row in rows["train"]]),
+        np.array([row["loss"] for row in rows["train"]]),
+        np.array([row["step"] for row in rows["eval"]]),
+        np.array([row["distance"] for row in rows["eval"]]),
+    )
+
+
+def table(report: dict[str, Any]) -> str:
+    """Formats the figures of a report for the terminal."""
+    lines = [
+        f"{'pictures':<40} {'count':>6} {'mean':>8} {'median':>8} {'p95':>8} {'prior mean':>11}"
+    ]
+    rows = {"all": report} if report["files"] else {"held out, drawn by electrons": report}
+    for name, row in {**report["files"], **rows}.items():
+        values = [row["distance"][key] for key in ("mean", "median", "p95")]
+        columns = " ".join(f"{value:>8.4f}" for value in values)
+        count, guess = row["distance"]["count"], row["prior_mean_distance"]
+        lines.append(f"{name[-40:]:<40} {count:>6} {columns} {guess:>11.4f}")
+    lines.insert(0, "distance of the angular densities, summed over shells (0: perfect)")
+    lines.append(f"averaged relative error {100 * report['averaged_relative_error']:.2f} %")
+    rmse = ", ".join(f"beta_{order} {value:.4f}" for order, value in report["beta_rmse"].items())
+    lines.append(f"rms error of {rmse}")
+    lines.append(f"  ({CONVENTION})")
+    if "radius_mae" in report:
+        lines.append(f"mean absolute error of R {report['radius_mae']:.5f} half-widths")
+    return "\n".join(lines)

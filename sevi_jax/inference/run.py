@@ -1,0 +1,119 @@
+"""A trained network, loaded from its run's folder, and applied to counts."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from sevi_jax.errors import InputError
+from sevi_jax.models.network import NetworkSpec, Prediction, ShellNetwork
+from sevi_jax.prng import root_key
+from sevi_jax.synthesis.pipeline import Pictures, SynthesisSpec
+from sevi_jax.synthesis.raster import fold_counts
+from sevi_jax.training.checkpoint import FOLDER, Checkpoints
+from sevi_jax.training.loop import load_config
+from sevi_jax.training.sharding import data_mesh
+from sevi_jax.training.specs import network_from, synthesis_from
+from sevi_jax.training.state import abstract_state, make_optimizer
+from sevi_jax.training.step import held_out, make_evaluation
+
+_BATCH_PIXELS = 2**20  # pictures are predicted this many pixels at a time, at least one
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained network and what it was trained for.
+
+    Attributes:
+        workdir: folder of the run.
+        step: steps done in the checkpoint used, the best one.
+        config: configuration of the run.
+        network: what network.
+        synthesis: how its training pictures were drawn.
+        variables: parameters (averaged), BatchNorm statistics and constants.
+        mesh: where they lie.
+    """
+
+    workdir: pathlib.Path
+    step: int
+    config: ConfigDict
+    network: NetworkSpec
+    synthesis: SynthesisSpec
+    variables: dict[str, Any]
+    mesh: Mesh
+
+    def predict(self, counts: np.ndarray) -> Prediction:
+        """Predicts the shells of pictures.
+
+        Args:
+            counts: full pictures ``[B, size, size]`` of the run's `image.size`, first axis x.
+
+        Returns:
+            The prediction as NumPy arrays.
+        """
+        batch = max(1, min(64, _BATCH_PIXELS // self.network.image.side**2))
+        parts = []
+        for start in range(0, len(counts), batch):
+            part = np.asarray(counts[start : start + batch], np.float32)
+            # filled up to a whole batch, so that there is one compilation
+            empty = np.zeros((batch - len(part), *part.shape[1:]), np.float32)
+            prediction = self._apply(self.variables, np.concatenate([part, empty]))
+            parts.append(jax.tree.map(lambda x: x[: len(part)], jax.device_get(prediction)))  # noqa: B023
+        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+    @functools.cached_property
+    def _apply(self) -> Callable[[dict[str, Any], jax.Array], Prediction]:
+        """The jitted network on full pictures of counts; input as in training."""
+        network = self.network
+
+        def apply(variables, counts):
+            pictures = fold_counts(counts) if network.image.fold else counts
+            return ShellNetwork(network).apply(variables, pictures, train=False)
+
+        return jax.jit(apply)
+
+    def held_out(self, pictures: int, exposure: float = 1.0) -> tuple[Pictures, Prediction]:
+        """Draws pictures electron by electron that no training or selection has seen; predicts.
+
+        Args:
+            pictures: how many.
+            exposure: factor on the prior's electron numbers.
+
+        Returns:
+            Pictures without counts, and the prediction, as NumPy arrays.
+        """
+        drawn_by_electrons = dataclasses.replace(
+            self.synthesis, renderer="electrons", exposure=(exposure, exposure)
+        )
+        batch = self.config.eval.batch
+        evaluation = make_evaluation(self.network, drawn_by_electrons, batch, "test", self.mesh)
+        return held_out(evaluation, self.variables, root_key(self.config.seed), pictures, batch)
+
+
+def load_run(workdir: pathlib.Path) -> Run:
+    """Loads the best checkpoint of a run.
+
+    Raises:
+        InputError: if there is no run or no checkpoint, or the checkpoint is of another network.
+    """
+    config = load_config(workdir)
+    if not (workdir / FOLDER).is_dir():
+        raise InputError(f"{workdir}: no checkpoint here (there is no folder {FOLDER})")
+    # the number of devices is that of this machine, not of the one that trained
+    with config.unlocked():
+        config.mesh.devices = 1
+    mesh = data_mesh(config)
+    network = network_from(config)
+    with Checkpoints(workdir) as checkpoints:
+        step = checkpoints.best_step
+        if step is None:
+            raise InputError(f"{workdir}: no checkpoint here yet")
+        like = abstract_state(network, make_optimizer(config))
+        variables = checkpoints.restore_network(step, like, mesh)
+    return Run(workdir, step, config, network, synthesis_from(config), variables, mesh)
