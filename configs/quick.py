@@ -1,16 +1,25 @@
+"""A small two-shell network, for two CPU cores and a few minutes.
+
+  python -m sevi_jax.train --config=configs/quick.py
+
+TODO
+"""
+
 from sevi_jax.config import default_config
 
 
 def get_config():
+    """Returns the configuration."""
     config = default_config()
-    config.image.size = 128
+    config.image.size = 128  # holds all but 6 % of the information
     config.image.fold = True
     config.synthesis.renderer = "poisson"
-    config.synthesis.exposure = (0.002, 1.0)
+    config.synthesis.exposure = (0.002, 1.0)  # pictures with few electrons too
     config.model.depth = 18
     config.model.width = 32
     config.model.stem = "small"
     config.model.input = "radial"
+    config.model.ladder = 64
     config.model.exposures = (1.0, 0.01)
     config.model.head = "readout"
     config.model.shape = True
@@ -18,8 +27,9 @@ def get_config():
     config.loss.shape_weight = 0.1
     config.train.batch = 32
     config.train.steps = 5000
-    config.train.learning_rate = 2e-3
+    config.train.learning_rate = 0.002
     config.train.warmup = 0.05
     config.train.eval_every = 1000
+    config.eval.pictures = 256
     config.eval.batch = 32
     return config
