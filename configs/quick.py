@@ -27,7 +27,7 @@ def get_config():
     config.loss.shape_weight = 0.1
     config.train.batch = 32
     config.train.steps = 5000
-    config.train.learning_rate = 0.002
+    config.train.learning_rate = 2e-3
     config.train.warmup = 0.05
     config.train.eval_every = 1000
     config.eval.pictures = 256

@@ -7,6 +7,9 @@ from ml_collections import ConfigDict
 
 from sevi_jax.errors import InputError
 
+# An ml_collections.ConfigDict, whose own types give every key a union of all types there are.
+Config = Any
+
 # Prior of the original, spec section 2: order -> (low, high, mean, sd) of a normal distribution
 # conditioned on low <= beta <= high.
 ORIGINAL_BETA = (
@@ -35,7 +38,7 @@ CHOICES = {
 }
 
 
-def default_config() -> ConfigDict:
+def default_config() -> Config:
     """Returns the locked configuration with every key set: two shells, faithful to the original.
 
     Lengths are half-widths of the detector. `prior.radius`, `prior.sigma`, `prior.electrons` are
@@ -98,9 +101,9 @@ def default_config() -> ConfigDict:
     )
     config.eval = ConfigDict(
         {
-            "pictures": 64,
+            "pictures": 32,
             "batch": 8,
-            "statistics_batches": 16,  # batches for BatchNorm's statistics before an evaluation
+            "statistics_batches": 8,  # batches for BatchNorm's statistics before an evaluation
         }
     )
     config.mesh = ConfigDict({"devices": 0})  # 0: all
@@ -130,7 +133,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _validate_prior(config: ConfigDict) -> None:
+def _validate_prior(config: Config) -> None:
     """Checks the prior's ranges and table, shell by shell."""
     limits = {
         "radius": (0.0, 1.0, "two numbers 0 < low <= high < 1"),
@@ -171,7 +174,7 @@ def _validate_prior(config: ConfigDict) -> None:
             _require(near, field, row, "within 5 sd of the mean somewhere between low and high")
 
 
-def validate(config: ConfigDict) -> None:
+def validate(config: Config) -> None:
     """Checks a configuration.
 
     Raises:

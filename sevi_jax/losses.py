@@ -4,9 +4,12 @@ Two densities that differ by ``d_2i`` in beta_2i differ, squared and integrated 
 ``sum_i 2 / (4 i + 1) d_2i^2``, because ``int P_n^2 = 2 / (2 n + 1)``.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from sevi_jax.synthesis.legendre import even_orders
 
@@ -20,7 +23,7 @@ def order_weights(num_orders: int) -> np.ndarray:
     return (2 / (2 * even_orders(num_orders) + 1)).astype(np.float32)
 
 
-def squared_distances(beta_pred: jax.Array, beta_true: jax.Array) -> jax.Array:
+def squared_distances(beta_pred: ArrayLike, beta_true: ArrayLike) -> jax.Array:
     """Integrates the squared difference of predicted and true densities.
 
     Args:
@@ -30,6 +33,7 @@ def squared_distances(beta_pred: jax.Array, beta_true: jax.Array) -> jax.Array:
     Returns:
         ``[...]``.
     """
+    beta_pred, beta_true = jnp.asarray(beta_pred), jnp.asarray(beta_true)
     longest = max(beta_pred.shape[-1], beta_true.shape[-1])
 
     def pad(beta):
@@ -39,7 +43,7 @@ def squared_distances(beta_pred: jax.Array, beta_true: jax.Array) -> jax.Array:
     return jnp.sum(order_weights(longest) * difference**2, axis=-1)
 
 
-def distance(beta_pred: jax.Array, beta_true: jax.Array) -> jax.Array:
+def distance(beta_pred: ArrayLike, beta_true: ArrayLike) -> jax.Array:
     """The metric: L2 distances of the angular densities, summed over shells (spec section 3).
 
     Args:
@@ -52,7 +56,7 @@ def distance(beta_pred: jax.Array, beta_true: jax.Array) -> jax.Array:
     return jnp.sum(jnp.sqrt(squared_distances(beta_pred, beta_true)), axis=-1)
 
 
-def beta_loss(beta_pred: jax.Array, beta_true: jax.Array, kind: str) -> jax.Array:
+def beta_loss(beta_pred: ArrayLike, beta_true: ArrayLike, kind: str) -> jax.Array:
     """Averages the loss over a batch.
 
     Args:
@@ -71,14 +75,14 @@ def beta_loss(beta_pred: jax.Array, beta_true: jax.Array, kind: str) -> jax.Arra
     return jnp.mean(jnp.sum(jnp.sqrt(squared + 1e-10), axis=-1))
 
 
-def averaged_relative_error(squared_loss: jax.Array, num_orders: int) -> jax.Array:
+def averaged_relative_error(squared_loss: float, num_orders: int) -> float:
     """Turns a mean squared loss into the original's "averaged relative error" (spec section 3.2).
 
     The rms error per parameter that would give this loss if it were the same for every parameter,
     ``sqrt(loss per shell / sum_i 2 / (4 i + 1))``, divided by 0.7.
 
     Args:
-        squared_loss: mean over pictures and shells of the squared distance, scalar.
+        squared_loss: mean over pictures and shells of the squared distance.
         num_orders: L.
     """
-    return jnp.sqrt(squared_loss / float(order_weights(num_orders).sum())) / TYPICAL_BETA
+    return math.sqrt(squared_loss / float(order_weights(num_orders).sum())) / TYPICAL_BETA

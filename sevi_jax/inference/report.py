@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 import sevi_jax
 from sevi_jax import losses, plots
@@ -55,26 +56,28 @@ class Judged:
 def _judge(
     run: Run,
     file: str | None,
-    ids: Sequence[Sequence[int]],
-    electrons: Sequence[int],
-    radius: np.ndarray,
-    beta: np.ndarray,
+    ids: ArrayLike,
+    electrons: np.ndarray,
+    radius: ArrayLike,
+    beta: ArrayLike,
     prediction: Prediction,
 ) -> list[Judged]:
-    mean = np.broadcast_to(beta_moments(run.network.prior)[0], prediction.beta.shape)
-    beta = np.asarray(beta, np.float32)
-    distance = np.asarray(losses.distance(prediction.beta, beta))
+    ids, radius, beta = np.asarray(ids), np.asarray(radius), np.asarray(beta, np.float32)
+    beta_pred = np.asarray(prediction.beta)
+    radius_pred = None if prediction.radius is None else np.asarray(prediction.radius)
+    mean = np.broadcast_to(beta_moments(run.network.prior)[0], beta_pred.shape)
+    distance = np.asarray(losses.distance(beta_pred, beta))
     prior_mean_distance = np.asarray(losses.distance(mean, beta))
-    squared = np.asarray(losses.squared_distances(prediction.beta, beta)).sum(-1)
+    squared = np.asarray(losses.squared_distances(beta_pred, beta)).sum(-1)
     return [
         Judged(
             file=file,
             ids=[int(x) for x in ids[i]],
             electrons=int(electrons[i]),
             radius_true=radius[i],
-            radius_pred=None if prediction.radius is None else prediction.radius[i],
+            radius_pred=None if radius_pred is None else radius_pred[i],
             beta_true=beta[i],
-            beta_pred=prediction.beta[i],
+            beta_pred=beta_pred[i],
             distance=float(distance[i]),
             prior_mean_distance=float(prior_mean_distance[i]),
             squared=float(squared[i]),
@@ -93,7 +96,7 @@ def judge_cases(run: Run, cases: Cases) -> list[Judged]:
 def judge_held_out(run: Run, drawn: Pictures, prediction: Prediction) -> list[Judged]:
     """Compares the prediction of `Run.held_out` with what was drawn."""
     params = drawn.params
-    ids = [[0] * run.network.shells] * len(params.radius)
+    ids = np.zeros((len(params.radius), run.network.shells), int)
     electrons = np.asarray(params.electrons).sum(axis=1)
     return _judge(run, None, ids, electrons, params.radius, params.beta, prediction)
 
@@ -112,8 +115,8 @@ def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
             "p95": float(np.quantile(distance, 0.95)),
         },
         "prior_mean_distance": float(np.mean([x.prior_mean_distance for x in judged])),
-        "averaged_relative_error": float(
-            losses.averaged_relative_error(np.float32(loss_per_shell), num_orders)
+        "averaged_relative_error": losses.averaged_relative_error(
+            float(loss_per_shell), num_orders
         ),
         "beta_rmse": {
             str(order): float(value)

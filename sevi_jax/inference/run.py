@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
+from jax.typing import ArrayLike
 
+from sevi_jax.config import Config
 from sevi_jax.errors import InputError
 from sevi_jax.models.network import NetworkSpec, Prediction, ShellNetwork
 from sevi_jax.prng import root_key
@@ -42,7 +43,7 @@ class Run:
 
     workdir: pathlib.Path
     step: int
-    config: ConfigDict
+    config: Config
     network: NetworkSpec
     synthesis: SynthesisSpec
     variables: dict[str, Any]
@@ -68,7 +69,7 @@ class Run:
         return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
     @functools.cached_property
-    def _apply(self) -> Callable[[dict[str, Any], jax.Array], Prediction]:
+    def _apply(self) -> Callable[[dict[str, Any], ArrayLike], Prediction]:
         """The jitted network on full pictures of counts; input as in training."""
         network = self.network
 

@@ -105,7 +105,7 @@ def shell_profile(radius: jax.Array, sigma: jax.Array, beta: jax.Array) -> jax.A
     # crowd where the edge begins. q < 0 mirrors onto q > 0 and s < 0 onto s > 0: ghost nodes for
     # the cubic that cost no special case.
     low, high = -7.0, 6.0
-    edge_v = np.arange(low - _EDGE_STEP, high + 2 * _EDGE_STEP, _EDGE_STEP, np.float32)
+    edge_v = np.arange(low - _EDGE_STEP, high + 2 * _EDGE_STEP, _EDGE_STEP).astype(np.float32)
     inner_q = ((np.arange(_INNER_NODES + 4) - 1) / _INNER_NODES).astype(np.float32)
     inner_end = radius + (low + 1) * sigma
     nodes = jnp.concatenate([radius + sigma * edge_v, inner_end * (1 - inner_q * inner_q)])
@@ -201,7 +201,8 @@ def _sample_pixels(profile: jax.Array, spec: ImageSpec) -> jax.Array:
                 index = jnp.floor(place)
                 kernel = _cubic_weights(place - index)
                 index = index.astype(jnp.int32)
-                terms = sum(kernel[k][:, None] * profile[index + (k - 1)] for k in range(4))
+                rows = (kernel[k][:, None] * profile[index + (k - 1)] for k in range(4))
+                terms = functools.reduce(jnp.add, rows)
                 weight = np.float32(weight_x * weight_z * width**2)
                 total += weight * legendre_series(terms.T, z * z / square)
         return carry, total

@@ -102,7 +102,8 @@ def draw_picture(key: jax.Array, spec: SynthesisSpec) -> Pictures:
         exposure_key = jax.random.fold_in(key, 2)
         exposure = jnp.exp(jax.random.uniform(exposure_key, (), jnp.float32, low, high))
         electrons = jnp.round(params.electrons.astype(jnp.float32) * exposure)
-        params = params.replace(electrons=jnp.maximum(electrons, 1).astype(jnp.int32))
+        electrons = jnp.maximum(electrons, 1).astype(jnp.int32)
+        params = dataclasses.replace(params, electrons=electrons)
     if spec.renderer == "electrons":
         counts = render_electrons(count_key, params, spec.image, spec.chunk)
     else:

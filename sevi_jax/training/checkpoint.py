@@ -40,6 +40,7 @@ class Checkpoints:
                 preservation_policy=AnyPreservationPolicy(policies),
                 best_fn=lambda metrics: metrics["distance"],
                 best_mode="min",
+                create=False,  # not by looking for a checkpoint: a refused run leaves no folder
             ),
         )
 
@@ -56,6 +57,7 @@ class Checkpoints:
             "training": ocp.args.StandardSave(state.training_part),
         }
         metrics = None if distance is None else {"distance": distance}
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
     @property

@@ -17,11 +17,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from sevi_jax import config as config_module
 from sevi_jax import losses
+from sevi_jax.config import Config
 from sevi_jax.errors import InputError
 from sevi_jax.prng import root_key
 from sevi_jax.training.checkpoint import Checkpoints
@@ -50,14 +50,14 @@ class NonFiniteLoss(RuntimeError):
     """The loss or the gradient of a step was not a finite number; the message names the step."""
 
 
-def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
+def save_config(workdir: pathlib.Path, config: Config) -> None:
     """Writes the configuration into the run's folder."""
     temporary = workdir / (CONFIG_FILE + ".tmp")
     temporary.write_text(json.dumps(config.to_dict(), indent=1) + "\n")
     os.replace(temporary, workdir / CONFIG_FILE)
 
 
-def load_config(workdir: pathlib.Path) -> ConfigDict:
+def load_config(workdir: pathlib.Path) -> Config:
     """Reads the configuration of a run.
 
     Raises:
@@ -76,7 +76,7 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
     return config
 
 
-def check_same_network(here: ConfigDict, there: ConfigDict, place: str) -> None:
+def check_same_network(here: Config, there: Config, place: str) -> None:
     """Checks that parameters of one run fit the network of another.
 
     Raises:
@@ -121,7 +121,7 @@ class Trainer:
         config: a valid configuration.
     """
 
-    def __init__(self, config: ConfigDict):
+    def __init__(self, config: Config):
         self.config = config
         self.mesh = data_mesh(config)
         self.network = network_from(config)
@@ -182,10 +182,8 @@ class Trainer:
             "distance": float(distance.mean()),
             "distance_median": float(np.median(distance)),
             "squared_loss": squared,
-            "averaged_relative_error": float(
-                losses.averaged_relative_error(
-                    np.float32(squared / self.network.shells), self.network.orders
-                )
+            "averaged_relative_error": losses.averaged_relative_error(
+                squared / self.network.shells, self.network.orders
             ),
         }
         if prediction.radius is not None:
@@ -200,9 +198,8 @@ def _first_state(
     latest = checkpoints.latest_step
     if latest is not None:
         return checkpoints.restore(latest, trainer.abstract_state(), trainer.mesh)
-    state = trainer.initial_state()
     if init_from is None:
-        return state
+        return trainer.initial_state()
     other = load_config(init_from)
     check_same_network(trainer.config, other, str(init_from))
     with Checkpoints(init_from) as others:
@@ -210,11 +207,13 @@ def _first_state(
             raise InputError(f"{init_from}: no checkpoint here to go on from")
         like = abstract_state(network_from(other), make_optimizer(other))
         variables = others.restore_network(others.best_step, like, trainer.mesh)
+    state = trainer.initial_state()  # takes seconds, so after all that may be refused
 
     def copy(tree):
         return jax.tree.map(lambda x: x.copy(), tree)
 
-    return state.replace(
+    return dataclasses.replace(
+        state,
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         ema_params=copy(variables["params"]),
@@ -226,7 +225,7 @@ def _first_state(
 class _Log:
     """Collects step metrics and writes their means at each interval; stops at a non-finite one."""
 
-    def __init__(self, config: ConfigDict, writer: MetricsWriter, progress: tqdm):
+    def __init__(self, config: Config, writer: MetricsWriter, progress: tqdm):
         self._config = config
         self._writer = writer
         self._progress = progress
@@ -272,7 +271,7 @@ class _Log:
             step,
             means
             | {
-                "learning_rate": float(self._schedule(step - 1)),
+                "learning_rate": float(np.asarray(self._schedule(step - 1))),
                 "steps_per_second": rate,
                 "pictures_per_second": pictures,
             },
@@ -289,7 +288,7 @@ class _Log:
         self._since += time.monotonic() - since
 
 
-def train(config: ConfigDict, workdir: pathlib.Path, init_from: pathlib.Path | None = None) -> bool:
+def train(config: Config, workdir: pathlib.Path, init_from: pathlib.Path | None = None) -> bool:
     """Trains a network, from the newest checkpoint in `workdir` if there is one.
 
     Args:

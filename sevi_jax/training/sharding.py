@@ -2,12 +2,12 @@
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from ml_collections import ConfigDict
 
+from sevi_jax.config import Config
 from sevi_jax.errors import InputError
 
 
-def data_mesh(config: ConfigDict) -> Mesh:
+def data_mesh(config: Config) -> Mesh:
     """Makes the mesh with the one axis ``"data"`` over `mesh.devices` devices (0: all).
 
     Raises:

@@ -1,15 +1,13 @@
 """From the configuration to the small frozen records that physics and networks take."""
 
-from ml_collections import ConfigDict
-
-from sevi_jax.config import per_shell
+from sevi_jax.config import Config, per_shell
 from sevi_jax.models.network import NetworkSpec
 from sevi_jax.synthesis.pipeline import SynthesisSpec
 from sevi_jax.synthesis.prior import Prior, ShellPrior
 from sevi_jax.synthesis.raster import ImageSpec
 
 
-def prior_from(config: ConfigDict) -> Prior:
+def prior_from(config: Config) -> Prior:
     """Returns one `ShellPrior` per shell."""
     columns = [
         per_shell(config.prior[name], config.shells, depth)
@@ -21,12 +19,12 @@ def prior_from(config: ConfigDict) -> Prior:
     )
 
 
-def image_from(config: ConfigDict) -> ImageSpec:
+def image_from(config: Config) -> ImageSpec:
     """Returns the shape of the pictures."""
     return ImageSpec(size=config.image.size, fold=config.image.fold)
 
 
-def synthesis_from(config: ConfigDict) -> SynthesisSpec:
+def synthesis_from(config: Config) -> SynthesisSpec:
     """Returns how pictures are drawn."""
     return SynthesisSpec(
         prior=prior_from(config),
@@ -37,7 +35,7 @@ def synthesis_from(config: ConfigDict) -> SynthesisSpec:
     )
 
 
-def network_from(config: ConfigDict) -> NetworkSpec:
+def network_from(config: Config) -> NetworkSpec:
     """Returns what network."""
     model = config.model.to_dict()
     model["exposures"] = tuple(model["exposures"])

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
+from sevi_jax.config import Config
 from sevi_jax.models.network import NetworkSpec, ShellNetwork, constant_shapes, network_constants
 from sevi_jax.prng import root_key, stream_key
 from sevi_jax.training.sharding import copied
@@ -68,7 +68,7 @@ class TrainState:
         )
 
 
-def learning_rate_schedule(config: ConfigDict) -> optax.Schedule:
+def learning_rate_schedule(config: Config) -> optax.Schedule:
     """Linear warm-up over a fraction of the steps, then a cosine to 0 at the last step."""
     train = config.train
     return optax.warmup_cosine_decay_schedule(
@@ -79,7 +79,7 @@ def learning_rate_schedule(config: ConfigDict) -> optax.Schedule:
     )
 
 
-def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+def make_optimizer(config: Config) -> optax.GradientTransformation:
     """AdamW on clipped gradients."""
     return optax.chain(
         optax.clip_by_global_norm(config.train.clip_norm),
