@@ -31,6 +31,7 @@ GOOD = [
     {**RADIAL, "model.head": "readout"},
     {"model.shape": True, "loss.shape_weight": 0.5},
     {"synthesis.renderer": "poisson", "model.dtype": "bfloat16", "loss.kind": "distance"},
+    {"synthesis.exposure": (0.01, 1.0), "model.exposures": (0.01, 0.1, 1.0)},
     {"mesh.devices": 1, "train.warmup": 0.0, "train.ema_decay": 0.0, "train.weight_decay": 0.0},
 ]
 
@@ -75,6 +76,11 @@ BAD = [
     ({"image.size": 63}, "image.size"),
     ({"image.size": 14}, "image.size"),
     ({"synthesis.chunk": 0}, "synthesis.chunk"),
+    ({"synthesis.exposure": (0.0, 1.0)}, "synthesis.exposure"),
+    ({"synthesis.exposure": (1.0, 0.5)}, "synthesis.exposure"),
+    ({"synthesis.exposure": (1.0,)}, "synthesis.exposure"),
+    ({"model.exposures": ()}, "model.exposures"),
+    ({"model.exposures": (1.0, -0.1)}, "model.exposures"),
     ({"model.width": 0}, "model.width"),
     ({"model.ladder": 3}, "model.ladder"),
     ({"train.batch": 0}, "train.batch"),

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import re
 
@@ -5,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from jax.sharding import AxisType
 
 from sevi_jax.synthesis import pipeline
@@ -129,6 +131,23 @@ def test_renderers_draw_the_same_shells_and_alike_pictures():
     bright = total > 50
     z = difference[bright] ** 2 / total[bright] - 1
     assert abs(z.sum()) < 4.5 * (2 * z.size) ** 0.5
+
+
+def test_exposure_is_log_uniform_and_common_to_the_shells():
+    exact = SynthesisSpec(prior(10**6, 10**6), ImageSpec(16), "poisson")
+    spec = dataclasses.replace(exact, exposure=(0.01, 2.0))
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def electrons(keys, spec):
+        return jax.vmap(lambda key: pipeline.draw_picture(key, spec).params.electrons)(keys)
+
+    keys = jax.random.split(jax.random.key(0), 4000)
+    drawn = np.asarray(electrons(keys, spec))
+    assert drawn.dtype == np.int32
+    np.testing.assert_array_equal(drawn[:, 0], drawn[:, 1])
+    law = scipy.stats.loguniform(0.01, 2)
+    assert scipy.stats.kstest(drawn[:, 0] / 1e6, law.cdf).pvalue > 1e-5  # false-alarm rate
+    assert (np.asarray(electrons(keys[:3], exact)) == 10**6).all()
 
 
 def test_memory_does_not_grow_with_the_electrons():
