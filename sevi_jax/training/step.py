@@ -95,7 +95,7 @@ def make_train_step(
             "squared_loss": losses.beta_loss(prediction.beta, beta, "squared"),
             "shape_loss": shape,
             "distance": jnp.mean(losses.distance(prediction.beta, beta)),
-            "grad_norm": optax.global_norm(gradient),
+            "grad_norm": optax.tree.norm(gradient),
             "acceptance": pictures.attempts.size / jnp.sum(pictures.attempts),
         }
         state = dataclasses.replace(
