@@ -55,6 +55,15 @@ class EventCounts:
     outside: np.ndarray
     unmatched: int
 
+    @property
+    def left_out(self) -> str:
+        """Says how many electrons are in no picture; empty if there are none."""
+        reasons = {
+            "outside the detector": int(self.outside.sum()),
+            "of no distribution in the file": self.unmatched,
+        }
+        return ", ".join(f"{number} {reason}" for reason, number in reasons.items() if number)
+
 
 def file_kind(path: str | pathlib.Path) -> str:
     """Says what an HDF5 file holds.

@@ -1,6 +1,7 @@
 """From a user's files to the shells in each picture, by a trained network."""
 
 import pathlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +35,8 @@ def _from_events(
                 "this run"
             )
     for events in count_electrons(path, size):
+        if events.left_out:
+            print(f"{path}: electrons left out: {events.left_out}", file=sys.stderr)
         for identity, counts in zip(events.ids, events.counts, strict=True):
             name = f"{path}[{identity}]" if kind == "distributions" else str(path)
             yield name, counts

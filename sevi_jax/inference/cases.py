@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -95,18 +96,25 @@ def read_cases(
             f"{file}: no truth to compare with, expected the table DistributionParameters or Truth"
         )
     truth = read_truth(file)
+
+    def groups() -> Iterator[EventCounts]:
+        for events in count_electrons(file, size, progress=progress):
+            if events.left_out:
+                print(f"{file}: electrons left out: {events.left_out}", file=sys.stderr)
+            yield events
+
     if kind == "pair":
         if len(truth.ids) != shells:
             raise InputError(
                 f"{file}: table Truth has {len(truth.ids)} shells, expected {shells} "
                 "as the network of this run"
             )
-        for events in count_electrons(file, size, progress=progress):
+        for events in groups():
             yield Cases(file, truth.ids[None], events.counts, truth.radius[None], truth.beta[None])
         return
     if len(truth.ids) < shells:
         raise InputError(f"{file}: table DistributionParameters has 1 row, expected 2 to pair")
-    for events in count_electrons(file, size, progress=progress):
+    for events in groups():
         number = len(events.ids)
         if shells == 1:
             members = np.arange(number)[:, None]
