@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from sevi_jax.config import Config
 from sevi_jax.data.writers import (
     MAX_ELECTRONS,
     DistributionsWriter,
@@ -52,7 +52,7 @@ _SPOT_STEP = 16  # spots of a batch are rounded up to this, so that few shapes a
 
 
 def simulate(
-    config: ConfigDict,
+    config: Config,
     kind: str,
     output: str | pathlib.Path,
     *,
@@ -87,7 +87,7 @@ def simulate(
         if kind not in kinds:
             raise InputError(f"--{name} goes with --kind={' and '.join(kinds)}, not with {kind}")
     number = NUMBERS[kind] if number is None else number
-    seed = config.seed if seed is None else seed
+    seed = int(config.seed if seed is None else seed)
     _require(1 <= number < 2**31, "number", number, "from 1 to 2^31 - 1")
     _require(0 <= seed < 2**32, "seed", seed, "from 0 to 2^32 - 1")
     root, prior = root_key(seed), prior_from(config)
@@ -237,7 +237,9 @@ def write_images(
     batch: int,
     progress: bool = True,
 ) -> None:
-    """Writes an image set: full pictures, also where the specification folds them.
+    """Writes an image set as the prior has it: full pictures of the prior's electron numbers.
+
+    A specification that folds pictures or weakens them is for training.
 
     Args:
         path: the file.
@@ -248,7 +250,8 @@ def write_images(
         batch: pictures drawn at a time, a multiple of the number of devices.
         progress: show a progress bar on stderr.
     """
-    full = dataclasses.replace(spec, image=dataclasses.replace(spec.image, fold=False))
+    image = dataclasses.replace(spec.image, fold=False)
+    full = dataclasses.replace(spec, image=image, exposure=(1.0, 1.0))
     draw = jax.jit(functools.partial(draw_pictures, number=batch, spec=full, mesh=mesh))
     batches = (
         (min(batch, number - start), draw(stream_key(root, "simulated images", start // batch)))

@@ -17,12 +17,15 @@ Kinds of files:
                  test of the course:
                    ... --kind=frames --number=1000 --no_truth --output=finaltest.h5
   images         Pictures of all shells of the configuration and the parameters of each shell:
-                 images, Shells. Always full pictures, also where the configuration folds them.
+                 images, Shells. Always full pictures of prior.electrons electrons a shell, also
+                 where the configuration folds or weakens them for training.
 
 The same flags give the same file. Lengths are half-widths of the detector; beta is that of
 1/2 + sum_i beta_2i P_2i, half of the literature's. A file that exists is replaced, when the new one
 is complete. Any key of the configuration can be changed: --config.prior.radius="(0.5, 0.6)".
 """
+
+from typing import Any
 
 from absl import flags
 
@@ -60,7 +63,7 @@ def main() -> None:
         if FLAGS[name].value is None:
             raise InputError(f"--{name} is needed, see --help")
     options = ("number", "seed", "electrons", "detected", "per_frame", "frame_size", "no_truth")
-    given = {name: FLAGS[name].value for name in options}
+    given: dict[str, Any] = {name: FLAGS[name].value for name in options}
     print(simulation.simulate(config, FLAGS.kind, FLAGS.output, **given))
 
 

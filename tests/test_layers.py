@@ -25,7 +25,7 @@ MAY_IMPORT_SIDE = {"inference", "simulation"} | COMMANDS
 OWNERS = {
     "h5py": {"data"},
     "matplotlib": {"plots"},
-    "ml_collections": {"config", "training", "inference", "simulation"} | COMMANDS,
+    "ml_collections": {"config", "training", "inference"} | COMMANDS,
     "orbax": {"training.checkpoint"},
     "tensorboardX": {"training.metrics"},
 }

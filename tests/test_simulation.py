@@ -111,8 +111,11 @@ def test_distributions_are_what_they_say(distributions):
     assert_electrons_follow(generated, truth, 4)
     assert_positions_follow(generated, detected)
     assert_detected_at_random(generated, detected)
-    # r is drawn anew in every chunk and for every shell
+    # drawn anew in every chunk, and in every distribution
     assert len(np.unique(generated["r"])) > 0.9 * len(generated)
+    first = [generated[generated["DistributionId"] == d]["r"][:5000] for d in range(4)]
+    correlation = np.corrcoef(first)[np.triu_indices(4, 1)]
+    assert (np.abs(correlation) < 5 / np.sqrt(5000)).all()
 
 
 def test_distributions_follow_the_prior_in_turn(distributions):
@@ -211,6 +214,7 @@ def test_frames_alone_are_the_same_frames(frames, tmp_path):
 def test_images_are_full_pictures_of_their_shells(tmp_path, renderer):
     config = small_config()
     config.image.fold = True
+    config.synthesis.exposure = (0.01, 0.02)
     config.synthesis.renderer = renderer
     config.eval.batch = 4
     path = tmp_path / "images.h5"
