@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import itertools
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -57,7 +59,7 @@ def paths(values: Sequence[str], flag: str) -> list[pathlib.Path]:
 
 def _config_file(argv: Sequence[str]) -> str | None:
     """Returns what stands behind ``--config``; None where it is not there or lacks its value."""
-    for arg, after in zip(argv[1:], [*argv[2:], None], strict=True):
+    for arg, after in itertools.zip_longest(argv[1:], argv[2:]):
         name, equals, value = arg.lstrip("-").partition("=")
         if arg.startswith("-") and name == "config":
             return value if equals else after
@@ -96,14 +98,13 @@ def _parse(argv: Sequence[str]) -> None:
         with contextlib.redirect_stderr(io.StringIO()):
             rest = FLAGS(list(argv))
     except (KeyError, AttributeError) as error:
-        # from ml_collections: the key in quotes, and perhaps a second line with a guess
-        key, _, guess = str(error.args[0] if error.args else "").partition("\n")
-        key = key.strip("'\"")
+        # ml_collections gives the key in quotes, and sometimes a guess, in more than one wrapping
+        key, guess = (re.search(rule, str(error)) for rule in (r"\w+", r"Did you mean [^?]*\?"))
         for arg in argv[1:]:
             name = arg.lstrip("-").partition("=")[0]
-            if name.startswith("config.") and key in name.split("."):
-                message = f"--{name}: the configuration has no key {key!r}. {guess}"
-                raise InputError(message.rstrip(" .")) from error
+            if name.startswith("config.") and key and key[0] in name.split("."):
+                hint = f". {guess[0]}" if guess else ""
+                raise InputError(f"--{name}: no such key in the configuration{hint}") from error
         raise InputError(f"--config={path}: {_reason(error)}") from error
     except flags.Error as error:
         inside = f"--config={path}: " if "Traceback" in str(error) else ""
@@ -114,7 +115,7 @@ def _parse(argv: Sequence[str]) -> None:
         raise InputError(f"{rest[1]!r} is not a flag; flags look like --name=value")
 
 
-def run(main: Callable[[], int | None], module: str, document: str) -> None:
+def run(main: Callable[[], int | None], module: str, document: str | None) -> None:
     """Runs a command line and exits.
 
     Exit status: what `main` returns (None: 0); 2 with one line on stderr for a mistake of the
@@ -126,7 +127,7 @@ def run(main: Callable[[], int | None], module: str, document: str) -> None:
         document: docstring of the command, which the help shows first.
     """
     if any(arg in ("--help", "-h", "-help", "--helpfull") for arg in sys.argv[1:]):
-        print(f"{document.strip()}\n\nFlags:")
+        print(f"{(document or '').strip()}\n\nFlags:")
         # a flag belongs to the module that defined it, and the program itself goes by argv[0]
         own = [FLAGS.get_flags_for_module(name) for name in (__name__, sys.argv[0])]
         for flag in (*own[0], *own[1]):
