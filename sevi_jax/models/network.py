@@ -155,17 +155,18 @@ class ShellNetwork(nn.Module):
         part = dict(zip(numbers, jnp.split(outputs, cuts, axis=-1), strict=True))
         batch = counts.shape[0]
         beta = part["betas"].reshape(batch, spec.shells, spec.orders)
-        if spec.shape:
-            shift = part["shape"].reshape(batch, 2, spec.shells)
-            (radius, radius_sd), (sigma, sigma_sd) = (
-                self.get_variable("constants", name) for name in ("radius", "sigma")
-            )
+        centre = None
         if spec.head == "readout":
             weights = jax.nn.softmax(part["weights"].reshape(batch, spec.shells, -1), axis=-1)
             beta, centre = self._read_out(features, weights, part["gain"].reshape(beta.shape), beta)
-            radius, radius_sd = centre, 0.03 * radius_sd  # of a correction
         if not spec.shape:
             return Prediction(beta, None, None)
+        shift = part["shape"].reshape(batch, 2, spec.shells)
+        (radius, radius_sd), (sigma, sigma_sd) = (
+            self.get_variable("constants", name) for name in ("radius", "sigma")
+        )
+        if centre is not None:
+            radius, radius_sd = centre, 0.03 * radius_sd  # of a correction
         return Prediction(beta, radius + radius_sd * shift[:, 0], sigma + sigma_sd * shift[:, 1])
 
     def _features(self, counts: jax.Array) -> jax.Array:
