@@ -97,6 +97,7 @@ class Checkpoints:
         )
         args = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
         try:
+            self._check_shapes(step, items["network"])
             return self._manager.restore(step, args=ocp.args.Composite(**args))
         except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
             first = (str(error).strip() or repr(error)).splitlines()[0]
@@ -104,6 +105,24 @@ class Checkpoints:
                 f"{self._folder / str(step)}: not a checkpoint of the network in this run's "
                 f"configuration ({first[:200]})"
             ) from error
+
+    def _check_shapes(self, step: int, network: dict[str, Any]) -> None:
+        """Raises ValueError for another network, from the metadata alone.
+
+        A restore that fails half-way leaves readers behind, which complain on stderr later.
+        """
+        stored = ocp.StandardCheckpointHandler().metadata(self._folder / str(step) / "network")
+        found, expected = (
+            {
+                jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
+                for path, leaf in jax.tree.leaves_with_path(tree)
+            }
+            for tree in (getattr(stored, "tree", stored), network)
+        )
+        for name in sorted(found.keys() | expected.keys()):
+            there, here = (str(x[name]) if name in x else "nothing" for x in (found, expected))
+            if there != here:
+                raise ValueError(f"{name}: found {there}, expected {here}")
 
     def wait(self) -> None:
         """Waits until all is on disk."""
