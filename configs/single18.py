@@ -1,10 +1,10 @@
-"""The original's system 1 (one shell -> 12 betas), faithfully: ResNet-18, 1024 x 1024, every electron drawn.
+"""The original's system 1, one shell to 12 betas: ResNet-18 on 1024 x 1024 pictures.
 
   python -m sevi_jax.train --config=configs/single18.py
 
-Measured so far: that it trains, evaluates and predicts at full size (README, "Configurations"). It
-has not been trained to the end: that takes a GPU. On a CPU lower the batch to look at it:
---config.train.batch=2 --config.train.steps=2. The original's Adam at a rate of 0.1 is not copied.
+For a GPU. Not trained to the end yet, so there is no result to show; the README has the memory and
+time of two steps on a CPU (--config.train.batch=2 --config.train.steps=2). The original's rate of
+0.1 for Adam is not copied.
 """
 
 from sevi_jax.config import default_config

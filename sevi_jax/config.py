@@ -228,6 +228,9 @@ def validate(config: Config) -> None:
     exposure = config.synthesis.exposure
     ok = len(exposure) == 2 and all(map(_is_number, exposure)) and 0 < exposure[0] <= exposure[1]
     _require(ok, "synthesis.exposure", exposure, "two numbers 0 < low <= high")
+    most = max(row[1] for row in per_shell(config.prior.electrons, config.shells, 1))
+    rule = f"below {2**30 / most:.0f}, for numbers of electrons below 2^30"
+    _require(exposure[1] * most < 2**30, "synthesis.exposure", exposure, rule)
     exposures = config.model.exposures
     ok = len(exposures) > 0 and all(_is_number(x) and x > 0 for x in exposures)
     _require(ok, "model.exposures", exposures, "one or more positive numbers")

@@ -1,0 +1,43 @@
+"""Draws the figures of the README from a trained run.
+
+  python scripts/readme_figures.py runs/laptop
+
+Of the run's held-out pictures it takes the one whose distance is the median, draws it again at
+512 x 512, and writes docs/picture.png and docs/densities.png.
+"""
+
+import dataclasses
+import pathlib
+import sys
+
+import jax
+import numpy as np
+
+from sevi_jax import losses, plots
+from sevi_jax.inference.run import load_run
+from sevi_jax.synthesis.pipeline import render_electrons
+from sevi_jax.synthesis.raster import ImageSpec
+
+
+def main(workdir: pathlib.Path) -> None:
+    """Draws both figures into docs/."""
+    run = load_run(workdir)
+    drawn, prediction = run.held_out(run.config.eval.pictures)
+    distance = np.asarray(losses.distance(prediction.beta, drawn.params.beta))
+    middle = int(np.argsort(distance)[len(distance) // 2])
+    params = jax.tree.map(lambda x: x[middle], drawn.params)
+    counts = render_electrons(jax.random.key(0), params, ImageSpec(512), run.synthesis.chunk)
+    docs = pathlib.Path(__file__).parents[1] / "docs"
+    docs.mkdir(exist_ok=True)
+    plots.picture(docs / "picture.png", np.asarray(counts))
+    plots.angular_distributions(
+        docs / "densities.png", np.asarray(params.beta), np.asarray(prediction.beta[middle])
+    )
+    fields = dataclasses.asdict(dataclasses.replace(params, beta=None))
+    print(f"picture {middle}, distance {distance[middle]:.4f}, {fields}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(pathlib.Path(sys.argv[1]))

@@ -1,0 +1,175 @@
+"""The commands as a user runs them: help, a whole small run, and one line for each mistake."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import small
+
+import sevi_jax
+
+CONFIGS = pathlib.Path(sevi_jax.__file__).parents[1] / "configs"
+# quick, at sizes that compile and run in half a minute
+SHRUNK = [
+    "--config.train.steps=2",
+    "--config.train.batch=4",
+    "--config.image.size=32",
+    "--config.model.width=4",
+    "--config.model.ladder=8",
+    "--config.eval.pictures=4",
+    "--config.eval.batch=4",
+    "--config.eval.statistics_batches=2",
+    "--config.prior.electrons=(2000, 3000)",
+    "--config.synthesis.chunk=4096",
+]
+RADIUS, BETA = [0.7, 0.4, 0.5], np.full((3, 12), 0.1)
+POSITIONS = [np.random.default_rng(i).uniform(-1, 1, (500, 2)) for i in range(3)]
+
+
+def command(module, *args, cwd):
+    """Runs a command in an own process; compiled with few optimisations, which is quicker."""
+    env = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
+    line = [sys.executable, "-m", f"sevi_jax.{module}", *map(str, args)]
+    return subprocess.run(line, cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
+
+
+def listing(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def assert_refused(folder, message, module, *args):
+    """Status 2, one line on stderr that says what and starts with the command; nothing written."""
+    before = listing(folder)
+    result = command(module, *args, cwd=folder)
+    assert result.returncode == 2, result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith(f"sevi_jax.{module}: ")
+    assert message in result.stderr
+    assert listing(folder) == before
+
+
+@pytest.fixture(scope="module")
+def quick_run(tmp_path_factory):
+    """What the shipped configuration `quick` says and leaves when shrunk to two steps."""
+    folder = tmp_path_factory.mktemp("cli")
+    result = command("train", f"--config={CONFIGS / 'quick.py'}", *SHRUNK, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "runs/quick", result.stdout
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return small.write_pair(tmp_path / "train0.h5", RADIUS[:2], BETA[:2], POSITIONS[0])
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate", "predict", "synthesize"])
+def test_help_shows_examples_and_flags(module, tmp_path):
+    result = command(module, "--help", cwd=tmp_path)
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert f"python -m sevi_jax.{module} --" in result.stdout
+    flag = {"train": "config", "synthesize": "kind"}.get(module, "workdir")
+    assert f"  --{flag}\n" in result.stdout
+    assert len(result.stdout.splitlines()) < 60
+    assert listing(tmp_path) == {}
+
+
+def test_quick_trains_end_to_end_and_judges_itself(quick_run):
+    workdir, said = quick_run
+    assert "distance of the angular densities" in said
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
+    assert [(row["kind"], row["step"]) for row in rows] == [("train", 2), ("eval", 2)]
+    names = {path.name for path in workdir.iterdir()}
+    expected = {"config.json", "checkpoints", "tensorboard", "held_out.json", "loss.png"}
+    assert expected | {"held_out_betas.png"} <= names
+    found = json.loads((workdir / "held_out.json").read_text())
+    assert found["distance"]["count"] == 4
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["train"]["steps"] == 2
+    assert config["prior"]["electrons"] == [2000, 3000]
+
+
+def test_evaluate_pairs_the_distributions_of_a_file(quick_run, tmp_path):
+    data = small.write_distributions(tmp_path / "train10.h5", RADIUS, BETA, POSITIONS)
+    arguments = (f"--workdir={quick_run[0]}", f"--data={data}", "--output=report")
+    result = command("evaluate", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "report/report.json").read_text())
+    assert [image["distribution_ids"] for image in found["images"]] == [[1, 0], [2, 0], [1, 2]]
+    assert [image["electrons"] for image in found["images"]] == [1000] * 3
+    assert f"{found['distance']['mean']:.4f}" in result.stdout
+
+
+def test_predict_answers_for_every_file(quick_run, pair, tmp_path):
+    np.save(tmp_path / "a.npy", small.histogram(POSITIONS[0], 64))
+    arguments = (f"--workdir={quick_run[0]}", f"--input={pair},a.npy", "--output=answer.json")
+    result = command("predict", *arguments, "--shells=2", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    pictures = json.loads((tmp_path / "answer.json").read_text())["pictures"]
+    assert [picture["file"] for picture in pictures] == [str(pair), "a.npy"]
+    # the same electrons
+    for one, other in zip(pictures[0]["shells"], pictures[1]["shells"], strict=True):
+        assert one["R"] == pytest.approx(other["R"], rel=1e-5)
+        assert one["beta"] == pytest.approx(other["beta"], rel=1e-4, abs=1e-6)
+    assert f"{pictures[0]['shells'][0]['R']:.5f}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            [f"--config={CONFIGS / 'quick.py'}", "--config.train.stepz=3"],
+            "--config.train.stepz: no such key in the configuration",
+        ),
+        (["--config=nowhere.py"], "--config=nowhere.py: no such file"),
+        (
+            [f"--config={CONFIGS / 'quick.py'}", "--config.image.size=33"],
+            "image.size=33 must be an even number",
+        ),
+    ],
+    ids=["key", "file", "value"],
+)
+def test_mistake_in_the_configuration_is_one_line(tmp_path, args, message):
+    assert_refused(tmp_path, message, "train", *args)
+
+
+def test_folder_without_checkpoint_is_one_line(tmp_path):
+    shutil.copy(small.single_run() / "config.json", tmp_path)
+    assert_refused(tmp_path, "no checkpoint here", "evaluate", "--workdir=.")
+
+
+def test_checkpoint_of_another_network_is_one_line(quick_run, tmp_path):
+    shutil.copytree(quick_run[0], tmp_path / "run")
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    config["model"]["width"] = 8
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    message = "not a checkpoint of the network in this run's configuration"
+    assert_refused(tmp_path, message, "evaluate", "--workdir=run")
+
+
+def test_two_shells_for_a_network_of_one_are_one_line(tmp_path, pair):
+    message = "train0.h5: table Truth has 2 shells, expected 1"
+    arguments = (f"--workdir={small.single_run()}", f"--input={pair.name}", "--output=a.h5")
+    assert_refused(tmp_path, message, "predict", *arguments)
+
+
+def test_unknown_kind_of_answer_is_one_line(tmp_path, pair):
+    arguments = (f"--workdir={small.single_run()}", f"--input={pair.name}", "--output=a.csv")
+    assert_refused(
+        tmp_path, "a.csv: found suffix .csv, expected .json or .h5", "predict", *arguments
+    )
+
+
+def test_damaged_file_among_good_ones_is_one_line(quick_run, tmp_path):
+    with h5py.File(tmp_path / "train11.h5", "w") as file:
+        file["DistributionParameters"] = small.rows(
+            DistributionId=np.arange(2, dtype="i4"), R=[0.4, 0.6], sigma_R=[0.007, 0.007]
+        )
+    message = "train11.h5, table DistributionParameters, field beta: found only"
+    assert_refused(tmp_path, message, "evaluate", f"--workdir={quick_run[0]}", "--data=train11.h5")
