@@ -83,7 +83,7 @@ def test_help_shows_examples_and_flags(module, tmp_path):
 def test_quick_trains_end_to_end_and_judges_itself(quick_run):
     workdir, said = quick_run
     assert "distance of the angular densities" in said
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [(row["kind"], row["step"]) for row in rows] == [("train", 2), ("eval", 2)]
     names = {path.name for path in workdir.iterdir()}
     expected = {"config.json", "checkpoints", "tensorboard", "held_out.json", "loss.png"}
