@@ -2,7 +2,11 @@
 
   python -m sevi_jax.train --config=configs/laptop.py
 
-TODO
+Two-shell distance on 256 held-out pictures, drawn electron by electron at full counts: mean 0.0102,
+median 0.0084 (bound 0.006; the original network 0.055-0.065). With a tenth, a hundredth and a
+thousandth of the electrons (`sevi_jax.evaluate --workdir=runs/laptop --exposure=0.1`, ...): 0.021,
+0.055, 0.137. 30 minutes on two cores of an AMD EPYC (Zen 4), JAX 0.10.1, with tests at low priority
+beside it.
 """
 
 from sevi_jax.config import default_config

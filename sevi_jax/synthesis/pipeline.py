@@ -115,8 +115,8 @@ def draw_pictures(key: jax.Array, number: int, spec: SynthesisSpec, mesh: Mesh) 
     """Draws a batch of pictures, each device its own part of it.
 
     The key is split over the whole batch, so the pictures do not depend on the number of devices:
-    bit for bit for ``"electrons"``; to the last bit of the shell parameters for ``"poisson"``, whose
-    pictures are computed side by side, in vectors of another length.
+    bit for bit for ``"electrons"``; to the last bit of the shells' parameters for ``"poisson"``,
+    whose pictures are computed side by side, in vectors of another length.
     `shard_map` keeps every loop (redrawing, rejection, chunks) on its device: no collective.
 
     Args:
