@@ -72,7 +72,9 @@ class ResNet(nn.Module):
         if self.stem not in _STEMS:
             names = ", ".join(_STEMS)
             raise ValueError(f"model.stem={self.stem} must be one of {names}")
-        conv = partial(_convolution, dtype=self.dtype, conv=self.conv)
+        # a map of one column, such as a radial profile, has nothing to slide over sideways
+        column = images.shape[2] == 1
+        conv = partial(_convolution, column=column, dtype=self.dtype, conv=self.conv)
         norm = partial(_normalise, dtype=self.dtype, train=train)
         x = images.astype(self.dtype)
         if self.stem == "imagenet":
@@ -150,21 +152,20 @@ def _convolution(
     size: int,
     *,
     stride: int = 1,
+    column: bool,
     dtype: Any,
     conv: Callable[..., Array],
     name: str,
 ) -> Array:
     """A square convolution without bias, padded as torch's `padding=size // 2`.
 
-    A map of one column, such as a radial profile, has nothing to slide over sideways: the kernel
-    has one column too.
+    With `column`, the kernel has one column only.
     """
-    is_column = x.shape[2] == 1
-    sides = (size, 1 if is_column else size)
+    sides = (size, 1 if column else size)
     return nn.Conv(
         features,
         sides,
-        strides=(stride, 1 if is_column else stride),
+        strides=(stride, 1 if column else stride),
         padding=tuple((side // 2, side // 2) for side in sides),
         use_bias=False,
         dtype=dtype,
