@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
-from sevi_jax.config import validate
+from sevi_jax.config import Config, validate
 from sevi_jax.errors import InputError
 
 FLAGS = flags.FLAGS
@@ -24,7 +24,7 @@ def define_config() -> None:
     )
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     """Returns the configuration given by the flags.
 
     Raises:

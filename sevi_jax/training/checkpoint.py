@@ -111,7 +111,8 @@ class Checkpoints:
 
         A restore that fails half-way leaves readers behind, which complain on stderr later.
         """
-        stored = ocp.StandardCheckpointHandler().metadata(self._folder / str(step) / "network")
+        folder: Any = self._folder / str(step) / "network"  # Orbax's own Path type is wanted
+        stored = ocp.StandardCheckpointHandler().metadata(folder)
         found, expected = (
             {
                 jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
