@@ -13,8 +13,6 @@ from sevi_jax.errors import InputError
 from sevi_jax.inference import answer
 from sevi_jax.inference.run import load_run
 
-pytestmark = pytest.mark.xdist_group("small")
-
 POSITIONS = [np.random.default_rng(i).uniform(-1, 1, (300 + i, 2)) for i in range(3)]
 RADIUS = [0.6, 0.4, 0.8]
 BETA = np.full((3, 12), 0.1)

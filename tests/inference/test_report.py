@@ -12,8 +12,6 @@ from sevi_jax.inference.cases import Cases
 from sevi_jax.inference.run import load_run
 from sevi_jax.synthesis.prior import beta_moments
 
-pytestmark = pytest.mark.xdist_group("small")
-
 # Two files, with more orders than the network has and with fewer.
 LONG, SHORT = 14, 5
 

@@ -16,8 +16,6 @@ from sevi_jax.models.network import ShellNetwork
 from sevi_jax.training.checkpoint import Checkpoints
 from sevi_jax.training.metrics import read_metrics
 
-pytestmark = pytest.mark.xdist_group("small")
-
 ROUNDING = {"rtol": 1e-4, "atol": 1e-5}
 
 

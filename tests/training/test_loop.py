@@ -17,8 +17,6 @@ from sevi_jax.training import loop
 from sevi_jax.training.checkpoint import FOLDER, Checkpoints
 from sevi_jax.training.metrics import read_metrics
 
-pytestmark = pytest.mark.xdist_group("small")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():

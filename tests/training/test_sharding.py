@@ -10,8 +10,6 @@ from sevi_jax.training import loop
 from sevi_jax.training.checkpoint import Checkpoints
 from sevi_jax.training.sharding import copied, data_mesh
 
-pytestmark = pytest.mark.xdist_group("small")
-
 # The batch's means are summed in another order: float32 rounding through 20 layers.
 ROUNDING = {"rtol": 1e-4, "atol": 1e-5}
 

@@ -9,8 +9,6 @@ from sevi_jax.models.network import ShellNetwork
 from sevi_jax.prng import stream_key
 from sevi_jax.synthesis.pipeline import draw_pictures
 
-pytestmark = pytest.mark.xdist_group("small")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
