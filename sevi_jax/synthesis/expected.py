@@ -19,16 +19,26 @@ even polynomial of the same degree as I, hence a Legendre series, rho = sum_l B_
    average over a few Gauss points.
 
 Only one quadrant is computed; the density is even in x and in z.
+
+The counts are linear in the profile, and the profile in (1, beta). So `unit_profiles` and
+`project_profiles` make the counts of every order by itself, and with the derivatives of a profile
+all derivatives of the counts, for little more than one projection of many columns.
 """
 
 import functools
 import math
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sevi_jax.synthesis.legendre import legendre_series, legendre_values, with_constant
+from sevi_jax.synthesis.legendre import (
+    legendre_series,
+    legendre_terms,
+    legendre_values,
+    with_constant,
+)
 from sevi_jax.synthesis.raster import ImageSpec
 from sevi_jax.synthesis.types import ShellParams
 
@@ -39,13 +49,17 @@ _INNER_NODES = 64  # intervals of the nodes inside the edge
 _GRID_STEP = 0.00125  # spacing of the even grid in s, half-widths
 _GRID_POINTS = math.ceil(math.sqrt(2) / _GRID_STEP) + 4  # to the detector's corner, and a margin
 _COARSE_PIXEL = 0.006  # half-widths; from here on pixels are integrated with the constant table
-_BLOCK = 64  # pixels that share a window of the even grid in the table
+_BLOCK = 32  # at most so many pixels share a window of the even grid in the table
 
 
 def _safe_sqrt(square: jax.Array) -> jax.Array:
-    """Square root of the positive part, with gradient 0 where there is none."""
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
+    """Square root, 0 (1e-10) with gradient 0 where there is none.
+
+    Not by a choice between two values: the compiler may compute a `square` of rounding size twice,
+    with different signs, and then take the root of the stand-in. The lower end of the line of
+    sight is such a square at the node R - 5.5 sigma of every shell.
+    """
+    return jnp.sqrt(jnp.maximum(square, 1e-20))
 
 
 def _cubic_weights(fraction):
@@ -69,8 +83,13 @@ def _angle_rule(num_orders: int) -> tuple[np.ndarray, np.ndarray]:
     return (nodes**2).astype(np.float32), matrix.astype(np.float32)
 
 
-def _profile_at(s: jax.Array, radius: jax.Array, sigma: jax.Array, beta: jax.Array) -> jax.Array:
-    """B_l(s) of one shell of one electron: s ``[K]`` to ``[K, L + 1]``, per squared half-width."""
+def _line_of_sight(
+    s: jax.Array, radius: jax.Array, sigma: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Gauss's rule along the line of sight at s ``[K]``: weight times f / (pi r^2), and s^2 / r^2.
+
+    Both ``[K, _LINE_NODES]``.
+    """
     node, weight = (x.astype(np.float32) for x in np.polynomial.legendre.leggauss(_LINE_NODES))
     square = s * s
     near, far = jnp.maximum(radius - _REACH * sigma, 0.0), radius + _REACH * sigma
@@ -82,11 +101,68 @@ def _profile_at(s: jax.Array, radius: jax.Array, sigma: jax.Array, beta: jax.Arr
     deviation = (r - radius) / sigma
     norm = 1 / (np.pi * math.sqrt(2 * np.pi)) / sigma
     along = norm * half[:, None] * weight * jnp.exp(-0.5 * deviation * deviation) / r_square
+    return along, square[:, None] / r_square
+
+
+def _profile_at(s: jax.Array, radius: jax.Array, sigma: jax.Array, beta: jax.Array) -> jax.Array:
+    """B_l(s) of one shell of one electron: s ``[K]`` to ``[K, L + 1]``, per squared half-width."""
+    along, ratio = _line_of_sight(s, radius, sigma)
     c_square, to_series = _angle_rule(beta.shape[-1])
-    cosine_square = (square[:, None] / r_square)[:, :, None] * c_square
+    cosine_square = ratio[:, :, None] * c_square
     coefficients = with_constant(beta)[:, None, None, None]
     values = jnp.sum(along[:, :, None] * legendre_series(coefficients, cosine_square), axis=1)
     return jnp.matmul(values, to_series, precision="highest")
+
+
+def _unit_profiles_at(
+    s: jax.Array, radius: jax.Array, sigma: jax.Array, num_orders: int
+) -> jax.Array:
+    """The same of the densities P_0, P_2, ... each by itself: ``[K, L + 1, L + 1]``, order last."""
+    along, ratio = _line_of_sight(s, radius, sigma)
+    c_square, to_series = _angle_rule(num_orders)
+    terms = legendre_terms(ratio[:, :, None] * c_square, num_orders)
+    values = jnp.sum(along[:, :, None] * terms, axis=2)  # [L + 1, K, angles]
+    return jnp.einsum("oka,al->klo", values, to_series, precision="highest")
+
+
+def _on_even_grid(profile_at, radius: jax.Array, sigma: jax.Array) -> jax.Array:
+    """Interpolates a shell's profile, a function of s ``[K]``, to the even grid."""
+    # edge: s = R + sigma v with v even; inside: s = a (1 - q^2) with q even, so that the nodes
+    # crowd where the edge begins. a lies a sigma within the edge: at q = 0 the derivative of q by
+    # R or sigma has no bound. q > 1 mirrors s < 0 onto s > 0: ghost nodes for the cubic that cost
+    # no special case.
+    low, high = -7.0, 6.0
+    edge_v = np.arange(low - _EDGE_STEP, high + 2 * _EDGE_STEP, _EDGE_STEP).astype(np.float32)
+    inner_q = ((np.arange(_INNER_NODES + 4) - 1) / _INNER_NODES).astype(np.float32)
+    edge_begin = radius + (low + 1) * sigma
+    inner_end = jnp.maximum(edge_begin + sigma, sigma)
+    nodes = jnp.concatenate([radius + sigma * edge_v, inner_end * (1 - inner_q * inner_q)])
+    table = profile_at(nodes)
+
+    s = (jnp.arange(_GRID_POINTS, dtype=jnp.float32) - 1) * _GRID_STEP
+    v = (s - radius) / sigma
+    in_edge = s >= edge_begin
+    q = _safe_sqrt(1 - s / inner_end)
+    edge_place, inner_place = (v - low) / _EDGE_STEP + 1, q * _INNER_NODES + 1
+    index = jnp.where(
+        in_edge,
+        jnp.clip(jnp.floor(edge_place), 1, len(edge_v) - 3),
+        jnp.clip(jnp.floor(inner_place), 1, _INNER_NODES + 1) + len(edge_v),
+    ).astype(jnp.int32)
+    # The compiler may compute a cheap value twice, rounded differently: once for the rows and once
+    # for their weights, which then belong to other rows where s is close to a node or to the place
+    # where the nodes change. A reduction it computes once (a barrier does not keep it from this).
+    count = np.arange(len(nodes), dtype=np.int32)
+    index = jnp.max(jnp.where(count <= index[:, None], count, 0), axis=1)
+    in_edge = index < len(edge_v)
+    place = jnp.where(in_edge, edge_place, inner_place + len(edge_v))
+    weights = _cubic_weights(place - index.astype(jnp.float32))
+
+    def per_row(values):
+        return values.reshape(values.shape + (1,) * (table.ndim - 1))
+
+    rows = sum(per_row(weights[k]) * table[index + (k - 1)] for k in range(4))
+    return jnp.where(per_row(v < high), rows, 0.0)
 
 
 def shell_profile(radius: jax.Array, sigma: jax.Array, beta: jax.Array) -> jax.Array:
@@ -101,27 +177,23 @@ def shell_profile(radius: jax.Array, sigma: jax.Array, beta: jax.Array) -> jax.A
         B_l(s) per electron and squared half-width, ``[_GRID_POINTS, L + 1]``; row k stands for
         ``s = (k - 1) * _GRID_STEP``.
     """
-    # edge: s = R + sigma v with v even; inside: s = a (1 - q^2) with q even, so that the nodes
-    # crowd where the edge begins. q < 0 mirrors onto q > 0 and s < 0 onto s > 0: ghost nodes for
-    # the cubic that cost no special case.
-    low, high = -7.0, 6.0
-    edge_v = np.arange(low - _EDGE_STEP, high + 2 * _EDGE_STEP, _EDGE_STEP).astype(np.float32)
-    inner_q = ((np.arange(_INNER_NODES + 4) - 1) / _INNER_NODES).astype(np.float32)
-    inner_end = radius + (low + 1) * sigma
-    nodes = jnp.concatenate([radius + sigma * edge_v, inner_end * (1 - inner_q * inner_q)])
-    table = _profile_at(nodes, radius, sigma, beta)
+    return _on_even_grid(lambda s: _profile_at(s, radius, sigma, beta), radius, sigma)
 
-    s = (jnp.arange(_GRID_POINTS, dtype=jnp.float32) - 1) * _GRID_STEP
-    v = (s - radius) / sigma
-    in_edge = s >= inner_end
-    q = _safe_sqrt(1 - s / inner_end)
-    place = jnp.where(in_edge, (v - low) / _EDGE_STEP + 1, q * _INNER_NODES + 1)
-    last = jnp.where(in_edge, len(edge_v) - 3, _INNER_NODES + 1)
-    index = jnp.clip(jnp.floor(place), 1, last)
-    weights = _cubic_weights(place - index)
-    index = index.astype(jnp.int32) + jnp.where(in_edge, 0, len(edge_v))
-    rows = sum(weights[k][:, None] * table[index + (k - 1)] for k in range(4))
-    return jnp.where((v < high)[:, None], rows, 0.0)
+
+def unit_profiles(radius: jax.Array, sigma: jax.Array, num_orders: int) -> jax.Array:
+    """Computes the profiles of the densities P_0, P_2, ..., P_2L, each by itself.
+
+    The profile of a shell is half the first plus the sum of beta times the others.
+
+    Args:
+        radius: scalar, half-widths.
+        sigma: scalar, half-widths.
+        num_orders: L.
+
+    Returns:
+        ``[_GRID_POINTS, L + 1, L + 1]``: as `shell_profile`, the order of the density last.
+    """
+    return _on_even_grid(lambda s: _unit_profiles_at(s, radius, sigma, num_orders), radius, sigma)
 
 
 def _pixel_points(spec: ImageSpec, points: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,58 +203,118 @@ def _pixel_points(spec: ImageSpec, points: int) -> tuple[np.ndarray, np.ndarray]
     return width * (np.arange(spec.size // 2)[:, None] + 0.5 + node / 2), weight / 2
 
 
-@functools.lru_cache(maxsize=4)
-def _pixel_table(spec: ImageSpec, num_orders: int):
-    """Integrals over coarse pixels, from the even grid in s; float64 inside.
+@flax.struct.dataclass
+class PixelTable:
+    """Integrals of the profile over the pixels of one quadrant; hand it to jit as an argument.
 
-    Pixels are sorted by distance into blocks whose members share a window of the grid, so that the
-    table is applied as a batched matrix product.
+    Pixels are sorted by their distance from the centre into K blocks of `_BLOCK` places, whose
+    pixels share a window of the even grid; a place may be empty.
+
+    Attributes:
+        start: first row of the profile in each block's window, ``[K]`` int32.
+        table: from the window's values to the pixels, ``[K, _BLOCK, window * (L + 1)]`` float32.
+        pixel: index in the flattened quadrant of the pixel at every place, ``[K * _BLOCK]`` int32.
+        filled: whether the place is not empty, ``[K * _BLOCK]`` bool.
+        place: place of every pixel of the quadrant, ``[size / 2 * size / 2]`` int32.
+    """
+
+    start: np.ndarray | jax.Array
+    table: np.ndarray | jax.Array
+    pixel: np.ndarray | jax.Array
+    filled: np.ndarray | jax.Array
+    place: np.ndarray | jax.Array
+
+
+def _pixel_blocks(nearest: np.ndarray, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Sorts pixels by distance into blocks of at most `_BLOCK` that differ by less than `spread`.
+
+    Args:
+        nearest: distance of every pixel, ``[N]``.
+        spread: half-widths.
 
     Returns:
-        window starts ``[K]`` int32, table ``[K, _BLOCK, window * (L + 1)]`` float32, and for every
-        pixel of the quadrant its place among the sorted, ``[size / 2 * size / 2]`` int32.
+        pixel of every place ``[K, _BLOCK]``, and whether the place is not empty, bool.
+    """
+    order = np.argsort(nearest, kind="stable")
+    distance = nearest[order]
+    begins, begin = [], 0
+    while begin < order.size:
+        begins.append(begin)
+        begin = min(begin + _BLOCK, int(np.searchsorted(distance, distance[begin] + spread)))
+    begin, end = np.array(begins), np.array([*begins[1:], order.size])
+    index = begin[:, None] + np.arange(_BLOCK)
+    return order[np.minimum(index, end[:, None] - 1)], index < end[:, None]
+
+
+@functools.lru_cache(maxsize=4)
+def pixel_table(spec: ImageSpec, num_orders: int) -> PixelTable:
+    """Tabulates the integrals over pixels, from the even grid in s; float64 inside.
+
+    Args:
+        spec: shape of the picture.
+        num_orders: L.
+
+    Returns:
+        The table, NumPy arrays; about 10 MB at 128 pixels and 24 orders, 150 MB at 1024.
     """
     half, width = spec.size // 2, 2 / spec.size
-    count = max(4, math.ceil(width / _GRID_STEP))
-    points, weights = _pixel_points(spec, min(count, 12))
+    count = min(max(4, math.ceil(width / _GRID_STEP)), 12) if width > 0.003 else 2
+    points, weights = _pixel_points(spec, count)
     corner = np.arange(half) * width
     nearest = np.hypot(corner[:, None], corner).ravel()
-    order = np.argsort(nearest, kind="stable")
-    blocks = -(-order.size // _BLOCK)
-    padded = np.resize(order, blocks * _BLOCK)
-    padded[order.size :] = order[-1]
-    x_index, z_index = padded // half, padded % half
-    start = np.floor(nearest[padded].reshape(blocks, _BLOCK).min(1) / _GRID_STEP).astype(int)
-    farthest = np.hypot((x_index + 1) * width, (z_index + 1) * width).reshape(blocks, _BLOCK).max(1)
+    pixel, filled = _pixel_blocks(nearest, 2 * _GRID_STEP + width / 2)
+    start = np.floor(nearest[pixel].min(1) / _GRID_STEP).astype(int)
+    farthest = np.hypot((pixel // half + 1) * width, (pixel % half + 1) * width).max(1)
     window = int(np.max(np.floor(farthest / _GRID_STEP).astype(int) - start)) + 4
     start = np.minimum(start, _GRID_POINTS - window)
-    base = np.repeat(start, _BLOCK)
-    table = np.zeros((padded.size, window, num_orders + 1))
-    rows = np.arange(padded.size)
-    for i, weight_x in enumerate(weights):
-        for j, weight_z in enumerate(weights):
-            x, z = points[x_index, i], points[z_index, j]
-            s = np.hypot(x, z)
-            place = s / _GRID_STEP + 1
-            index = np.floor(place).astype(int)
-            series = weight_x * weight_z * width**2 * legendre_values(z / s, num_orders)
-            for k, kernel in enumerate(_cubic_weights(place - index)):
-                table[rows, index + (k - 1) - base] += kernel[:, None] * series
-    position = np.empty(order.size, np.int32)
-    position[order] = np.arange(order.size)
-    table = table.reshape(blocks, _BLOCK, -1).astype(np.float32)
-    return start.astype(np.int32), table, position
+    table = np.zeros((*pixel.shape, window * (num_orders + 1)), np.float32)
+    for first in range(0, len(pixel), 128):  # some blocks at a time: float64 needs the room
+        part = slice(first, first + 128)
+        x_index, z_index = np.divmod(pixel[part].ravel(), half)
+        base = np.repeat(start[part], _BLOCK)
+        sums = np.zeros((base.size, window, num_orders + 1))
+        rows = np.arange(base.size)
+        for i, weight_x in enumerate(weights):
+            for j, weight_z in enumerate(weights):
+                x, z = points[x_index, i], points[z_index, j]
+                s = np.hypot(x, z)
+                row = s / _GRID_STEP + 1
+                index = np.floor(row).astype(int)
+                series = weight_x * weight_z * width**2 * legendre_values(z / s, num_orders)
+                for k, kernel in enumerate(_cubic_weights(row - index)):
+                    sums[rows, index + (k - 1) - base] += kernel[:, None] * series
+        table[part] = sums.reshape(-1, _BLOCK, table.shape[-1])
+    place = np.empty(half * half, np.int32)
+    place[pixel[filled]] = np.flatnonzero(filled)
+    return PixelTable(
+        start.astype(np.int32), table, pixel.ravel().astype(np.int32), filled.ravel(), place
+    )
+
+
+def project_profiles(profiles: jax.Array, table: PixelTable) -> jax.Array:
+    """Projects many profiles at once, by one batched matrix product.
+
+    Args:
+        profiles: ``[_GRID_POINTS, L + 1, P]``.
+        table: of the same L.
+
+    Returns:
+        Counts in one quadrant, ``[K * _BLOCK, P]``, in the order of the table's places: index it
+        with `table.place` for pixels in order. What stands at empty places has no meaning.
+    """
+    num_terms, columns = profiles.shape[1:]
+    window = table.table.shape[-1] // num_terms
+    windows = profiles[table.start[:, None] + np.arange(window, dtype=np.int32)]
+    windows = windows.reshape(len(table.start), window * num_terms, columns)
+    counts = jnp.einsum("kpw,kwc->kpc", table.table, windows, precision="highest")
+    return counts.reshape(-1, columns)
 
 
 def _integrate_pixels(profile: jax.Array, spec: ImageSpec) -> jax.Array:
     """Counts of one quadrant's coarse pixels from the profile, by the constant table."""
-    num_terms = profile.shape[-1]
-    start, table, position = _pixel_table(spec, num_terms - 1)
-    window = table.shape[-1] // num_terms
-    windows = profile[start[:, None] + np.arange(window, dtype=np.int32)]
-    windows = windows.reshape(len(start), -1)
-    blocks = jnp.einsum("kpw,kw->kp", table, windows, precision="highest")
-    return blocks.reshape(-1)[position].reshape(spec.size // 2, spec.size // 2)
+    table = pixel_table(spec, profile.shape[-1] - 1)
+    counts = project_profiles(profile[:, :, None], table)[table.place, 0]
+    return counts.reshape(spec.size // 2, spec.size // 2)
 
 
 def _sample_pixels(profile: jax.Array, spec: ImageSpec) -> jax.Array:

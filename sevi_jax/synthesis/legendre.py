@@ -70,6 +70,24 @@ def legendre_series(coefficients: jax.Array, square: jax.Array) -> jax.Array:
     return value
 
 
+def legendre_terms(square: jax.Array, num_orders: int) -> jax.Array:
+    """Evaluates P_0, P_2, ..., P_2L each by itself, differentiable.
+
+    Args:
+        square: cos(theta)^2, ``[...]``.
+        num_orders: L.
+
+    Returns:
+        ``[L + 1, ...]`` float32, order first.
+    """
+    a, b, d = (x.astype(np.float32) for x in _recurrence(num_orders))
+    values = [jnp.ones_like(square)]
+    for i in range(num_orders):
+        drop = d[i] * values[i - 1] if i else 0.0
+        values.append((a[i] * square + b[i]) * values[i] - drop)
+    return jnp.stack(values)
+
+
 def legendre_integrals(edges: np.ndarray, num_orders: int) -> np.ndarray:
     """Integrates P_0, P_2, ..., P_2L over the cells between `edges`, in float64.
 
