@@ -1,0 +1,439 @@
+"""Maximum likelihood and maximum a posteriori fits of shells to the counts of centred pictures.
+
+Counts are Poisson numbers around the means of `information.place_means`. Minimised is the deviance,
+twice the log likelihood below that of a perfect fit (plus, for a Gaussian prior, its quadratic
+form), by damped Fisher scoring: Newton's method with the Fisher information in place of the second
+derivative (Levenberg-Marquardt in its metric). A step is taken in N beta, in which the means are
+linear, and kept only if the objective falls. A whole batch runs in one jitted loop; a picture that
+is done is frozen and waits.
+
+Where betas make a mean negative, or nearly 0, the Poisson deviance is continued below a tiny floor
+by its parabola (the deviance of a normal number whose variance is the floor): value, slope, and the
+curvature that Fisher scoring uses stay continuous, and a negative mean is never rewarded.
+"""
+
+import dataclasses
+import functools
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sevi_jax.inference.information import (
+    FreeParameters,
+    GaussianPrior,
+    PictureParams,
+    from_row,
+    invert,
+    place_means,
+    to_places,
+    to_row,
+    weighted_gram,
+)
+from sevi_jax.synthesis.expected import PixelTable, pixel_table
+from sevi_jax.synthesis.raster import ImageSpec
+from sevi_jax.synthesis.types import ShellParams
+
+_CONVERGED, _ITERATIONS, _STUCK, _BOUND, _SINGULAR, _NOT_FINITE, _EMPTY = range(7)
+REASONS = (
+    "converged",
+    "still improving after the last iteration allowed",
+    "no step lowers the deviance",
+    "a radius, width or yield lies at the end of its range",
+    "the counts do not determine all free parameters",
+    "a start value or a count is not finite, or a count is negative",
+    "no counts in the pixels used",
+)
+_RUNNING = -1
+_DAMPING = 1e-3  # of the first step; relative to the diagonal of the information
+_LARGEST_DAMPING = 1e7
+_SUMMED_MEAN = 16.0  # up to here the deviance's moments are sums over counts, beyond asymptotic
+_TERMS = 60  # P(count > 60) = 1e-16 at a mean of 16
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSpec:
+    """How pictures are fitted; hashable, so static under jit.
+
+    Attributes:
+        free: which parameters are free.
+        iterations: most evaluations of the means and their derivatives.
+        tolerance: converged when the next undamped step would lower the deviance by less: it is
+            the step's squared length in standard errors. 1e-3 is 0.03 standard errors.
+        floor: the floor of the means, as a fraction of the mean count per pixel. Above the
+            rounding of the means (1e-6 of the peak).
+        radius: (low, high) of every radius, half-widths.
+        sigma: (low, high) of every sigma, half-widths; below 0.004 the means lose accuracy.
+        yields: (low, high) of every yield, as a fraction of all counts.
+    """
+
+    free: FreeParameters
+    iterations: int = 40
+    tolerance: float = 1e-3
+    floor: float = 1e-4
+    radius: tuple[float, float] = (0.02, 1.4)
+    sigma: tuple[float, float] = (0.002, 0.1)
+    yields: tuple[float, float] = (1e-5, 10.0)
+
+
+@flax.struct.dataclass
+class Fit:
+    """Fits of B pictures, shells sorted by radius, inner first.
+
+    The *row* of all parameters is that of `FreeParameters`, shells sorted; in errors and covariance
+    what is not free has zeros.
+
+    Attributes:
+        params: the estimates, arrays ``[B, S]``, ``[B, S, L]`` and ``[B]``.
+        errors: their standard errors, same shapes.
+        covariance: of the row, ``[B, D, D]``: the inverse of the information at the estimates.
+        deviance: ``[B]``, without the prior.
+        degrees_of_freedom: pixels less free parameters (with a prior: those the counts determine).
+        expected_deviance: mean of the deviance if the model is right, ``[B]``; close to the degrees
+            of freedom where pixels have many counts.
+        p_value: probability of a larger deviance if the model is right, ``[B]``.
+        converged: ``[B]`` bool.
+        reason: index into `REASONS`, ``[B]`` int32.
+        iterations: evaluations used, ``[B]`` int32.
+    """
+
+    params: PictureParams
+    errors: PictureParams
+    covariance: jax.Array
+    deviance: jax.Array
+    degrees_of_freedom: jax.Array
+    expected_deviance: jax.Array
+    p_value: jax.Array
+    converged: jax.Array
+    reason: jax.Array
+    iterations: jax.Array
+
+    @property
+    def deviance_per_dof(self) -> jax.Array:
+        """Deviance over degrees of freedom, ``[B]``."""
+        return self.deviance / self.degrees_of_freedom
+
+    def reasons(self) -> list[str]:
+        """Why each picture's fit ended, in words."""
+        return [REASONS[code] for code in np.asarray(self.reason).tolist()]
+
+
+def fit(
+    counts: jax.Array,
+    start: PictureParams,
+    spec: FitSpec,
+    image: ImageSpec,
+    mask: jax.Array | None = None,
+    prior: GaussianPrior | None = None,
+) -> Fit:
+    """Fits a batch of pictures.
+
+    Args:
+        counts: ``[B, side, side]``, any real type.
+        start: start values ``[B, S]``, ``[B, S, L]``, ``[B]``; what is not free stays there.
+        spec: what is free, and when to stop.
+        image: shape of the pictures.
+        mask: ``[side, side]`` for all pictures or ``[B, side, side]``: pixels where it is 0 are
+            ignored, whatever they hold. None uses all.
+        prior: for maximum a posteriori; None is maximum likelihood.
+    """
+    counts = jnp.asarray(counts)
+    mask = jnp.ones((image.side, image.side), bool) if mask is None else jnp.asarray(mask)
+    mask = jnp.broadcast_to(mask.astype(bool), counts.shape)
+    return _fit(counts, mask, start, prior, spec, image, pixel_table(image, spec.free.num_orders))
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "image"))
+def _fit(counts, mask, start, prior, spec, image, table):
+    one = functools.partial(_fit_one, prior=prior, spec=spec, image=image, table=table)
+    return jax.vmap(one)(counts, mask, to_row(start, spec.free))
+
+
+@flax.struct.dataclass
+class _Point:
+    """The model at one row of parameters."""
+
+    row: jax.Array
+    mean: jax.Array  # [M] of one stored pixel
+    fisher: jax.Array  # [P, P], without the prior
+    score: jax.Array  # [P], with the prior
+
+
+@flax.struct.dataclass
+class _State:
+    best: _Point
+    trial: jax.Array
+    damping: jax.Array
+    iterations: jax.Array
+    reason: jax.Array
+
+
+def _fit_one(
+    counts: jax.Array,
+    mask: jax.Array,
+    start: jax.Array,
+    prior: GaussianPrior | None,
+    spec: FitSpec,
+    image: ImageSpec,
+    table: PixelTable,
+) -> Fit:
+    """Fits one picture ``[side, side]`` from the row `start`."""
+    counts = jnp.where(mask, counts, jnp.zeros_like(counts))
+    quadrants = to_places(counts, table, image)
+    used = to_places(mask, table, image)
+    folded, exposure = jnp.sum(quadrants, axis=0), jnp.sum(used, axis=0)
+    total, pixels = jnp.sum(folded), jnp.sum(exposure)
+    per_pixel = total / jnp.maximum(pixels, 1.0)
+    floor = jnp.maximum(spec.floor * per_pixel, 1e-30)
+    low, high = _bounds(spec, total)
+    start = jnp.clip(start, low, high)
+
+    def evaluate(row):
+        mean, jacobian = place_means(row, spec.free, table, image.fold)
+        floored = jnp.maximum(mean, floor)
+        fisher = weighted_gram(jacobian, exposure / floored)
+        residual = (folded - exposure * mean) / floored
+        score = jnp.matmul(residual, jacobian, precision="highest")
+        if prior is not None:
+            off = row[spec.free.index] - prior.mean
+            score -= jnp.matmul(prior.precision, off, precision="highest")
+        return _Point(row, mean, fisher, score), jacobian
+
+    def rise(point, other):
+        """Objective of `other` less that of `point`."""
+        parts = (_half_deviance(p.mean, folded, exposure, floor) for p in (other, point))
+        first, second = parts
+        change = 2 * jnp.sum(first - second)
+        if prior is not None:
+            off, old = (p.row[spec.free.index] - prior.mean for p in (other, point))
+            change += jnp.einsum(
+                "i,ij,j->", off - old, prior.precision, off + old, precision="highest"
+            )
+        return change
+
+    def propose(point, damping):
+        """The next row, and what the deviance would fall by in the undamped step."""
+        fisher = point.fisher if prior is None else point.fisher + prior.precision
+        return _step(point, fisher, damping, spec, low, high)
+
+    def advance(state):
+        point, _ = evaluate(state.trial)
+        first = state.iterations == 0
+        change = rise(state.best, point)
+        # of a change as small as this one rounding may decide the sign
+        better = first | (change <= spec.tolerance)
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), point, state.best)
+        factor = jnp.where(first, 1.0, jnp.where(better, 0.1, 8.0))
+        damping = jnp.maximum(state.damping * factor, 1e-7)
+        trial, gain, at_bound = propose(best, damping)
+        done = gain < spec.tolerance
+        reason = jnp.where(
+            ~jnp.isfinite(gain),
+            _SINGULAR,
+            jnp.where(
+                done,
+                jnp.where(at_bound, _BOUND, _CONVERGED),
+                jnp.where(damping > _LARGEST_DAMPING, _STUCK, _RUNNING),
+            ),
+        )
+        return _State(best, trial, damping, state.iterations + 1, reason.astype(jnp.int32))
+
+    def running(state):
+        return (state.reason == _RUNNING) & (state.iterations < spec.iterations)
+
+    valid = jnp.all(jnp.isfinite(start)) & jnp.all(jnp.isfinite(quadrants) & (quadrants >= 0))
+    reason = jnp.where(~valid, _NOT_FINITE, jnp.where(total > 0, _RUNNING, _EMPTY))
+    size = len(spec.free.index)
+    zeros = jnp.zeros(size, jnp.float32)
+    nowhere = _Point(start, jnp.ones_like(folded), jnp.zeros((size, size), jnp.float32), zeros)
+    state = _State(nowhere, start, jnp.float32(_DAMPING), jnp.int32(0), reason.astype(jnp.int32))
+    state = jax.lax.while_loop(running, advance, state)
+
+    point, jacobian = evaluate(state.best.row)
+    fisher = point.fisher if prior is None else point.fisher + prior.precision
+    covariance = invert(fisher)
+    parameters = jnp.einsum("ij,ji->", point.fisher, covariance, precision="highest")
+    smallest = 1e-7 * per_pixel
+    mean = jnp.maximum(point.mean, smallest)
+    deviance = 2 * jnp.sum(_half_deviance(mean, quadrants, used, smallest))
+    expected, variance = _deviance_moments(mean, jacobian, covariance, exposure)
+    row, spread = _sorted_rows(point.row, covariance, spec.free)
+    reason = jnp.where(state.reason == _RUNNING, _ITERATIONS, state.reason)
+    return Fit(
+        params=from_row(row, spec.free),
+        errors=from_row(jnp.sqrt(jnp.diagonal(spread)), spec.free),
+        covariance=spread,
+        deviance=deviance,
+        degrees_of_freedom=pixels - parameters,
+        expected_deviance=expected,
+        p_value=_upper_tail(deviance, expected, variance),
+        converged=reason == _CONVERGED,
+        reason=reason,
+        iterations=state.iterations,
+    )
+
+
+def _bounds(spec: FitSpec, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Lowest and highest allowed row, ``[D]`` each."""
+    free = spec.free
+
+    def row(side, end):
+        def every(value):
+            return jnp.full(free.shells, value, jnp.float32)
+
+        shells = ShellParams(
+            radius=every(spec.radius[side]),
+            sigma=every(spec.sigma[side]),
+            electrons=every(spec.yields[side]) * total,
+            beta=jnp.full((free.shells, free.num_orders), end, jnp.float32),
+        )
+        return to_row(PictureParams(shells, jnp.float32(end)), free)
+
+    return row(0, -np.inf), row(1, np.inf)
+
+
+def _step(
+    point: _Point, fisher: jax.Array, damping: jax.Array, spec: FitSpec, low, high
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Takes one damped Fisher step from `point`.
+
+    Returns:
+        the new row, the gain of the undamped step in deviance (not finite if the information is
+        singular), and whether a parameter is held at its bound.
+    """
+    free, index = spec.free, spec.free.index
+    value = point.row[index]
+    held = ((value <= low[index]) & (point.score < 0)) | (
+        (value >= high[index]) & (point.score > 0)
+    )
+    loose = ~held
+    scale = jax.lax.rsqrt(jnp.where(loose, jnp.diagonal(fisher), 1.0))
+    eye = jnp.eye(len(index), dtype=jnp.float32)
+    scaled = fisher * scale[:, None] * scale
+    scaled = jnp.where(loose[:, None] & loose, scaled, eye)
+    score = jnp.where(loose, point.score * scale, 0.0)
+
+    def solve(added):
+        return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(scaled + added * eye), score)
+
+    gain = jnp.dot(score, solve(jnp.float32(0.0)), precision="highest")
+    step = jnp.zeros_like(point.row).at[index].set(solve(damping) * scale)
+
+    # the means are linear in yield * beta: there the step is straight. R and sigma move by at most
+    # a sigma and by a factor of 2: further the linear approximation does not reach.
+    old, moved = from_row(point.row, free).shells, from_row(step, free)
+    shells = moved.shells
+    reach = jnp.maximum(jnp.abs(shells.radius), 2 * jnp.abs(shells.sigma)) / old.sigma
+    length = 1 / jnp.maximum(jnp.max(reach), 1.0)
+    electrons = old.electrons + length * shells.electrons
+    electrons = jnp.clip(electrons, 0.2 * old.electrons, 5 * old.electrons)
+    new = ShellParams(
+        radius=old.radius + length * shells.radius,
+        sigma=old.sigma + length * shells.sigma,
+        electrons=electrons,
+        beta=old.beta + length * shells.beta * (old.electrons / electrons)[:, None],
+    )
+    row = to_row(PictureParams(new, point.row[-1] + length * moved.background), free)
+    return jnp.clip(row, low, high), gain, jnp.any(held)
+
+
+def _half_deviance(mean: jax.Array, counts: jax.Array, weight: jax.Array, floor) -> jax.Array:
+    """Half the Poisson deviance of counts with mean ``weight * mean``; its parabola below `floor`.
+
+    ``n log(n / m) - n + m = m g(n / m - 1)`` with ``g(u) = (1 + u) log(1 + u) - u``, by its series
+    near 0, where the difference would lose all digits.
+    """
+    used = weight > 0
+    m = jnp.where(used, weight * jnp.maximum(mean, floor), 1.0)
+    u = (counts - m) / m
+    series = u * u * (1 / 2 - u * (1 / 6 - u * (1 / 12 - u * (1 / 20 - u * (1 / 30 - u / 42)))))
+    ratio = jnp.maximum(1 + u, 0.0)
+    direct = ratio * jnp.log(jnp.where(ratio > 0, ratio, 1.0)) - u
+    value = m * jnp.where(jnp.abs(u) < 0.05, series, direct)
+    below = jnp.minimum(mean - floor, 0.0) * weight
+    value += below * (1 - counts / m) + below * below / (2 * m)
+    return jnp.where(used, value, 0.0)
+
+
+def _pixel_moments(mean: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Cumulants of one pixel's deviance D and count n: E D, Var D, Cov(D, n), and k(D, n, n).
+
+    Sums over all counts up to `_SUMMED_MEAN`; beyond, the first terms in 1 / mean (McCullagh 1986,
+    J. Am. Stat. Assoc. 81, 104).
+    """
+    small = jnp.minimum(mean, _SUMMED_MEAN)
+    logarithm = jnp.log(small)
+
+    def add(n, carry):
+        chance, sums = carry
+        count = n.astype(jnp.float32)
+        logged = jnp.log(jnp.maximum(count, 1.0)) - logarithm
+        deviance = 2 * (count * logged - count + small)
+        off = count - small
+        terms = (deviance, deviance**2, deviance * off, deviance * off**2)
+        sums = tuple(total + chance * term for total, term in zip(sums, terms, strict=True))
+        return chance * small / (count + 1), sums
+
+    zeros = jnp.zeros_like(mean)
+    start = (jnp.exp(-small), (zeros,) * 4)
+    one, two, cross, third = jax.lax.fori_loop(0, _TERMS + 1, add, start)[1]
+    inverse = 1 / mean
+    exact = (one, two - one**2, cross, third - one * small)
+    beyond = (1 + inverse / 6 + inverse**2 / 6, 2 + inverse * 2 / 3, zeros, 2 * mean)
+    is_small = mean <= _SUMMED_MEAN
+    first, second, third, fourth = (
+        jnp.where(is_small, x, y) for x, y in zip(exact, beyond, strict=True)
+    )
+    return first, second, third, fourth
+
+
+def _deviance_moments(
+    mean: jax.Array, jacobian: jax.Array, covariance: jax.Array, exposure: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance of the deviance of a fitted model that is right.
+
+    Given the estimates, the counts obey the score equations J' (n - mu) / mu = 0. Conditioning on
+    them (McCullagh 1986) leaves, with C the inverse information, k.. the pixel's cumulants, b = C
+    J' (k11 / mu) and q = diag(J C J'),
+
+        E = sum k1 - 1/2 sum (k12 - J b) q / mu^2,   Var = sum k2 - (J' k11 / mu)' b.
+
+    With many counts these are n - P and 2 n; with few, where the deviance is nearly a function of
+    the number of counts and that number is fitted, far less than the sums of k1 and k2.
+
+    Args:
+        mean: of one stored pixel, ``[M]``.
+        jacobian: of one stored pixel, ``[M, P]``.
+        covariance: ``[P, P]``.
+        exposure: stored pixels with this mean that are used, ``[M]``.
+    """
+    one, two, cross, third = _pixel_moments(mean)
+    relative = jacobian / mean[:, None]
+    projected = jnp.matmul(exposure * cross, relative, precision="highest")
+    b = jnp.matmul(covariance, projected, precision="highest")
+    spread = jnp.matmul(relative, covariance, precision="highest")
+    q = jnp.sum(spread * relative, axis=-1)
+    linear = jnp.matmul(jacobian, b, precision="highest")
+    expected = jnp.sum(exposure * (one - 0.5 * (third - linear) * q))
+    variance = jnp.sum(exposure * two) - jnp.dot(projected, b, precision="highest")
+    return expected, variance
+
+
+def _upper_tail(value: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
+    """P(X > value) for a gamma distribution of this mean and variance, by Wilson and Hilferty."""
+    relative = variance / (9 * mean * mean)
+    z = (jnp.cbrt(jnp.maximum(value / mean, 0.0)) - (1 - relative)) * jax.lax.rsqrt(relative)
+    return 0.5 * jax.scipy.special.erfc(z / np.sqrt(2).astype(np.float32))
+
+
+def _sorted_rows(
+    row: jax.Array, covariance: jax.Array, free: FreeParameters
+) -> tuple[jax.Array, jax.Array]:
+    """Sorts the shells of a row by radius; spreads the covariance over the row, sorted as well."""
+    spread = jnp.zeros((free.row_size,) * 2, jnp.float32)
+    spread = spread.at[free.index[:, None], free.index].set(covariance)
+    order = jnp.argsort(from_row(row, free).shells.radius)
+    place = order[:, None] * free.per_shell + jnp.arange(free.per_shell, dtype=order.dtype)
+    place = jnp.append(place.reshape(-1), free.row_size - 1)
+    return row[place], spread[place[:, None], place]
