@@ -228,8 +228,10 @@ def _fit_one(
         damping = jnp.maximum(state.damping * factor, 1e-7)
         trial, gain, at_bound = propose(best, damping)
         done = gain < spec.tolerance
+        # a gain that is not finite (shells in one place, perhaps only at the start) is not the
+        # end as long as the damped step exists
         reason = jnp.where(
-            ~jnp.isfinite(gain),
+            ~jnp.all(jnp.isfinite(trial)),
             _SINGULAR,
             jnp.where(
                 done,
@@ -260,6 +262,8 @@ def _fit_one(
     expected, variance = _deviance_moments(mean, jacobian, covariance, exposure)
     row, spread = _sorted_rows(point.row, covariance, spec.free)
     reason = jnp.where(state.reason == _RUNNING, _ITERATIONS, state.reason)
+    determined = jnp.all(jnp.isfinite(covariance)) | (reason >= _NOT_FINITE)
+    reason = jnp.where(determined, reason, _SINGULAR)
     return Fit(
         params=from_row(row, spec.free),
         errors=from_row(jnp.sqrt(jnp.diagonal(spread)), spec.free),
@@ -299,7 +303,7 @@ def _step(
     """Takes one damped Fisher step from `point`.
 
     Returns:
-        the new row, the gain of the undamped step in deviance (not finite if the information is
+        the new row, the gain of the undamped step in deviance (not finite where the information is
         singular), and whether a parameter is held at its bound.
     """
     free, index = spec.free, spec.free.index
