@@ -24,6 +24,7 @@ from sevi_jax.inference.information import (
     FreeParameters,
     GaussianPrior,
     PictureParams,
+    fold_factor,
     from_row,
     invert,
     place_means,
@@ -32,6 +33,7 @@ from sevi_jax.inference.information import (
     weighted_gram,
 )
 from sevi_jax.synthesis.expected import PixelTable, pixel_table
+from sevi_jax.synthesis.legendre import density_nodes, with_constant
 from sevi_jax.synthesis.raster import ImageSpec
 from sevi_jax.synthesis.types import ShellParams
 
@@ -48,6 +50,7 @@ REASONS = (
 _RUNNING = -1
 _DAMPING = 1e-3  # of the first step; relative to the diagonal of the information
 _LARGEST_DAMPING = 1e7
+_NEGATIVE_SCALE = 3e-4  # of a density below 0 where that is not allowed
 _SUMMED_MEAN = 16.0  # up to here the deviance's moments are sums over counts, beyond asymptotic
 _TERMS = 60  # P(count > 60) = 1e-16 at a mean of 16
 
@@ -66,6 +69,7 @@ class FitSpec:
         radius: (low, high) of every radius, half-widths.
         sigma: (low, high) of every sigma, half-widths; below 0.004 the means lose accuracy.
         yields: (low, high) of every yield, as a fraction of all counts.
+        positive: whether densities of cos(theta) are kept from falling below 0.
     """
 
     free: FreeParameters
@@ -75,6 +79,7 @@ class FitSpec:
     radius: tuple[float, float] = (0.02, 1.4)
     sigma: tuple[float, float] = (0.002, 0.1)
     yields: tuple[float, float] = (1e-5, 10.0)
+    positive: bool = False
 
 
 @flax.struct.dataclass
@@ -92,6 +97,7 @@ class Fit:
         degrees_of_freedom: pixels less free parameters (with a prior: those the counts determine).
         expected_deviance: mean of the deviance if the model is right, ``[B]``; close to the degrees
             of freedom where pixels have many counts.
+        deviance_variance: its variance then, ``[B]``.
         p_value: probability of a larger deviance if the model is right, ``[B]``.
         converged: ``[B]`` bool.
         reason: index into `REASONS`, ``[B]`` int32.
@@ -104,6 +110,7 @@ class Fit:
     deviance: jax.Array
     degrees_of_freedom: jax.Array
     expected_deviance: jax.Array
+    deviance_variance: jax.Array
     p_value: jax.Array
     converged: jax.Array
     reason: jax.Array
@@ -126,28 +133,73 @@ def fit(
     image: ImageSpec,
     mask: jax.Array | None = None,
     prior: GaussianPrior | None = None,
+    fixed: jax.Array | None = None,
 ) -> Fit:
-    """Fits a batch of pictures.
+    """Fits a batch of centred pictures.
 
     Args:
         counts: ``[B, side, side]``, any real type.
-        start: start values ``[B, S]``, ``[B, S, L]``, ``[B]``; what is not free stays there.
+        start: start values ``[B, S]``, ``[B, S, L]``, ``[B, K]``; what is not free stays there.
         spec: what is free, and when to stop.
         image: shape of the pictures.
         mask: ``[side, side]`` for all pictures or ``[B, side, side]``: pixels where it is 0 are
             ignored, whatever they hold. None uses all.
         prior: for maximum a posteriori; None is maximum likelihood.
+        fixed: free parameters that stay at the start after all, ``[B, P]`` bool.
     """
     counts = jnp.asarray(counts)
     mask = jnp.ones((image.side, image.side), bool) if mask is None else jnp.asarray(mask)
     mask = jnp.broadcast_to(mask.astype(bool), counts.shape)
-    return _fit(counts, mask, start, prior, spec, image, pixel_table(image, spec.free.num_orders))
+    table = pixel_table(image, spec.free.num_orders)
+    places, used = _to_places(counts, mask, table, image)
+    return fit_places(places, used, start, spec, table, fold_factor(image), prior, fixed)
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "image"))
-def _fit(counts, mask, start, prior, spec, image, table):
-    one = functools.partial(_fit_one, prior=prior, spec=spec, image=image, table=table)
-    return jax.vmap(one)(counts, mask, to_row(start, spec.free))
+@functools.partial(jax.jit, static_argnames="image")
+def _to_places(counts, mask, table, image):
+    counts = jnp.where(mask, counts, jnp.zeros_like(counts))
+    sort = jax.vmap(lambda picture: to_places(picture, table, image))
+    return sort(counts), sort(mask)
+
+
+def fit_places(
+    counts: jax.Array,
+    used: jax.Array,
+    start: PictureParams,
+    spec: FitSpec,
+    table: PixelTable,
+    factor: float = 1.0,
+    prior: GaussianPrior | None = None,
+    fixed: jax.Array | None = None,
+) -> Fit:
+    """Fits counts that are sorted into the places of a table already.
+
+    Args:
+        counts: ``[B, Q, M]`` float32, 0 where not used.
+        used: how many pixels of this mean each count is the sum of, 0 where none, ``[B, Q, M]``.
+        start: as in `fit`.
+        spec: as in `fit`.
+        table: integrals over one pixel at every place.
+        factor: on those integrals.
+        prior: as in `fit`.
+        fixed: as in `fit`.
+    """
+    rows = to_row(start, spec.free)
+    if fixed is None:
+        fixed = jnp.zeros((len(rows), len(spec.free.index)), bool)
+    return _fit(counts, used, rows, fixed, prior, spec, factor, table)
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "factor"))
+def _fit(counts, used, rows, fixed, prior, spec, factor, table):
+    one = functools.partial(_fit_one, prior=prior, spec=spec, factor=factor, table=table)
+    # On a CPU one after the other: no picture waits for the slowest of its batch.
+    together = 1 if jax.default_backend() == "cpu" else 32
+    return jax.lax.map(
+        lambda x: one(*x),
+        (counts, used, rows, fixed),
+        batch_size=together if together > 1 else None,
+    )
 
 
 @flax.struct.dataclass
@@ -156,8 +208,10 @@ class _Point:
 
     row: jax.Array
     mean: jax.Array  # [M] of one stored pixel
-    fisher: jax.Array  # [P, P], without the prior
-    score: jax.Array  # [P], with the prior
+    fisher: jax.Array  # [P, P], of the counts alone
+    information: jax.Array  # [P, P], with prior and positivity
+    score: jax.Array  # [P], likewise
+    belief: jax.Array  # what prior and positivity add to the deviance
 
 
 @flax.struct.dataclass
@@ -171,51 +225,50 @@ class _State:
 
 def _fit_one(
     counts: jax.Array,
-    mask: jax.Array,
+    used: jax.Array,
     start: jax.Array,
+    fixed: jax.Array,
     prior: GaussianPrior | None,
     spec: FitSpec,
-    image: ImageSpec,
+    factor: float,
     table: PixelTable,
 ) -> Fit:
-    """Fits one picture ``[side, side]`` from the row `start`."""
-    counts = jnp.where(mask, counts, jnp.zeros_like(counts))
-    quadrants = to_places(counts, table, image)
-    used = to_places(mask, table, image)
-    folded, exposure = jnp.sum(quadrants, axis=0), jnp.sum(used, axis=0)
+    """Fits one picture ``[Q, M]`` from the row `start`."""
+    free = spec.free
+    folded, exposure = jnp.sum(counts, axis=0), jnp.sum(used, axis=0)
     total, pixels = jnp.sum(folded), jnp.sum(exposure)
     per_pixel = total / jnp.maximum(pixels, 1.0)
     floor = jnp.maximum(spec.floor * per_pixel, 1e-30)
     low, high = _bounds(spec, total)
     start = jnp.clip(start, low, high)
 
+    def beliefs(row):
+        """Quadratic form, and half its slope and curvature, of all that is not the counts."""
+        value, slope = jnp.float32(0.0), jnp.zeros(len(free.index), jnp.float32)
+        curvature = jnp.zeros((len(free.index),) * 2, jnp.float32)
+        if prior is not None:
+            off = row[free.index] - prior.mean
+            pull = jnp.matmul(prior.precision, off, precision="highest")
+            value, slope, curvature = value + off @ pull, slope + pull, curvature + prior.precision
+        if spec.positive:
+            added = _negativity(row, free)
+            value, slope, curvature = value + added[0], slope + added[1], curvature + added[2]
+        return value, slope, curvature
+
     def evaluate(row):
-        mean, jacobian = place_means(row, spec.free, table, image.fold)
+        mean, jacobian = place_means(row, free, table, factor)
         floored = jnp.maximum(mean, floor)
         fisher = weighted_gram(jacobian, exposure / floored)
         residual = (folded - exposure * mean) / floored
         score = jnp.matmul(residual, jacobian, precision="highest")
-        if prior is not None:
-            off = row[spec.free.index] - prior.mean
-            score -= jnp.matmul(prior.precision, off, precision="highest")
-        return _Point(row, mean, fisher, score), jacobian
+        value, slope, curvature = beliefs(row)
+        return _Point(row, mean, fisher, fisher + curvature, score - slope, value), jacobian
 
     def rise(point, other):
         """Objective of `other` less that of `point`."""
         parts = (_half_deviance(p.mean, folded, exposure, floor) for p in (other, point))
         first, second = parts
-        change = 2 * jnp.sum(first - second)
-        if prior is not None:
-            off, old = (p.row[spec.free.index] - prior.mean for p in (other, point))
-            change += jnp.einsum(
-                "i,ij,j->", off - old, prior.precision, off + old, precision="highest"
-            )
-        return change
-
-    def propose(point, damping):
-        """The next row, and what the deviance would fall by in the undamped step."""
-        fisher = point.fisher if prior is None else point.fisher + prior.precision
-        return _step(point, fisher, damping, spec, low, high)
+        return 2 * jnp.sum(first - second) + other.belief - point.belief
 
     def advance(state):
         point, _ = evaluate(state.trial)
@@ -226,7 +279,7 @@ def _fit_one(
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), point, state.best)
         factor = jnp.where(first, 1.0, jnp.where(better, 0.1, 8.0))
         damping = jnp.maximum(state.damping * factor, 1e-7)
-        trial, gain, at_bound = propose(best, damping)
+        trial, gain, at_bound = _step(best, damping, fixed, spec, low, high)
         done = gain < spec.tolerance
         # a gain that is not finite (shells in one place, perhaps only at the start) is not the
         # end as long as the damped step exists
@@ -244,38 +297,65 @@ def _fit_one(
     def running(state):
         return (state.reason == _RUNNING) & (state.iterations < spec.iterations)
 
-    valid = jnp.all(jnp.isfinite(start)) & jnp.all(jnp.isfinite(quadrants) & (quadrants >= 0))
+    valid = jnp.all(jnp.isfinite(start)) & jnp.all(jnp.isfinite(counts) & (counts >= 0))
     reason = jnp.where(~valid, _NOT_FINITE, jnp.where(total > 0, _RUNNING, _EMPTY))
-    size = len(spec.free.index)
-    zeros = jnp.zeros(size, jnp.float32)
-    nowhere = _Point(start, jnp.ones_like(folded), jnp.zeros((size, size), jnp.float32), zeros)
+    size = len(free.index)
+    square, zeros = jnp.zeros((size, size), jnp.float32), jnp.zeros(size, jnp.float32)
+    ones = jnp.ones_like(folded)
+    nowhere = _Point(start, ones, square, square, zeros, jnp.float32(0.0))
     state = _State(nowhere, start, jnp.float32(_DAMPING), jnp.int32(0), reason.astype(jnp.int32))
     state = jax.lax.while_loop(running, advance, state)
 
-    point, jacobian = evaluate(state.best.row)
-    fisher = point.fisher if prior is None else point.fisher + prior.precision
-    covariance = invert(fisher)
+    # the last step is known already, and too small to go wrong
+    last = jnp.where(state.reason == _CONVERGED, state.trial, state.best.row)
+    point, jacobian = evaluate(last)
+    determined = ~fixed
+    information = jnp.where(determined[:, None] & determined, point.information, jnp.eye(size))
+    covariance = jnp.where(determined[:, None] & determined, invert(information), 0.0)
     parameters = jnp.einsum("ij,ji->", point.fisher, covariance, precision="highest")
     smallest = 1e-7 * per_pixel
     mean = jnp.maximum(point.mean, smallest)
-    deviance = 2 * jnp.sum(_half_deviance(mean, quadrants, used, smallest))
+    deviance = 2 * jnp.sum(_half_deviance(mean, counts, used, smallest))
     expected, variance = _deviance_moments(mean, jacobian, covariance, exposure)
-    row, spread = _sorted_rows(point.row, covariance, spec.free)
+    row, spread = _sorted_rows(point.row, covariance, free)
     reason = jnp.where(state.reason == _RUNNING, _ITERATIONS, state.reason)
-    determined = jnp.all(jnp.isfinite(covariance)) | (reason >= _NOT_FINITE)
-    reason = jnp.where(determined, reason, _SINGULAR)
+    finite = jnp.all(jnp.isfinite(covariance)) | (reason >= _NOT_FINITE)
+    reason = jnp.where(finite, reason, _SINGULAR)
     return Fit(
-        params=from_row(row, spec.free),
-        errors=from_row(jnp.sqrt(jnp.diagonal(spread)), spec.free),
+        params=from_row(row, free),
+        errors=from_row(jnp.sqrt(jnp.diagonal(spread)), free),
         covariance=spread,
         deviance=deviance,
         degrees_of_freedom=pixels - parameters,
         expected_deviance=expected,
-        p_value=_upper_tail(deviance, expected, variance),
+        deviance_variance=variance,
+        p_value=upper_tail(deviance, expected, variance),
         converged=reason == _CONVERGED,
         reason=reason,
         iterations=state.iterations,
     )
+
+
+def _negativity(row: jax.Array, free: FreeParameters) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Cost of densities below 0: sum over angles of (I / `_NEGATIVE_SCALE`)^2 where I < 0.
+
+    Returns:
+        the cost, and half its slope ``[P]`` and curvature ``[P, P]`` by the free parameters.
+    """
+    nodes = jnp.asarray(density_nodes(free.num_orders))
+    beta = from_row(row, free).shells.beta
+    density = jnp.matmul(with_constant(beta), nodes.T, precision="highest")
+    below = jnp.minimum(density, 0.0) / _NEGATIVE_SCALE
+    slope = jnp.zeros_like(row)
+    curvature = jnp.zeros((row.size, row.size), jnp.float32)
+    for shell in range(free.shells):
+        part = slice(shell * free.per_shell + 3, (shell + 1) * free.per_shell)
+        columns = jnp.where(below[shell, :, None] < 0, nodes[:, 1:], 0.0) / _NEGATIVE_SCALE
+        slope = slope.at[part].set(jnp.matmul(below[shell], columns, precision="highest"))
+        square = jnp.matmul(columns.T, columns, precision="highest")
+        curvature = curvature.at[part, part].set(square)
+    index = free.index
+    return jnp.sum(below * below), slope[index], curvature[index[:, None], index]
 
 
 def _bounds(spec: FitSpec, total: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -292,13 +372,14 @@ def _bounds(spec: FitSpec, total: jax.Array) -> tuple[jax.Array, jax.Array]:
             electrons=every(spec.yields[side]) * total,
             beta=jnp.full((free.shells, free.num_orders), end, jnp.float32),
         )
-        return to_row(PictureParams(shells, jnp.float32(end)), free)
+        background = jnp.full(free.background, end, jnp.float32)
+        return to_row(PictureParams(shells, background), free)
 
     return row(0, -np.inf), row(1, np.inf)
 
 
 def _step(
-    point: _Point, fisher: jax.Array, damping: jax.Array, spec: FitSpec, low, high
+    point: _Point, damping: jax.Array, fixed: jax.Array, spec: FitSpec, low, high
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Takes one damped Fisher step from `point`.
 
@@ -306,11 +387,13 @@ def _step(
         the new row, the gain of the undamped step in deviance (not finite where the information is
         singular), and whether a parameter is held at its bound.
     """
-    free, index = spec.free, spec.free.index
+    free, index, fisher = spec.free, spec.free.index, point.information
     value = point.row[index]
-    held = ((value <= low[index]) & (point.score < 0)) | (
+    at_bound = ((value <= low[index]) & (point.score < 0)) | (
         (value >= high[index]) & (point.score > 0)
     )
+    at_bound &= ~fixed
+    held = at_bound | fixed
     loose = ~held
     scale = jax.lax.rsqrt(jnp.where(loose, jnp.diagonal(fisher), 1.0))
     eye = jnp.eye(len(index), dtype=jnp.float32)
@@ -338,8 +421,15 @@ def _step(
         electrons=electrons,
         beta=old.beta + length * shells.beta * (old.electrons / electrons)[:, None],
     )
-    row = to_row(PictureParams(new, point.row[-1] + length * moved.background), free)
-    return jnp.clip(row, low, high), gain, jnp.any(held)
+    background = from_row(point.row, free).background + length * moved.background
+    row = to_row(PictureParams(new, background), free)
+    row = jnp.where(_at(fixed, free), point.row, jnp.clip(row, low, high))
+    return row, gain, jnp.any(at_bound)
+
+
+def _at(free_ones: jax.Array, free: FreeParameters) -> jax.Array:
+    """Spreads flags of the free parameters ``[P]`` over the row ``[D]``; False elsewhere."""
+    return jnp.zeros(free.row_size, bool).at[free.index].set(free_ones)
 
 
 def _half_deviance(mean: jax.Array, counts: jax.Array, weight: jax.Array, floor) -> jax.Array:
@@ -424,7 +514,7 @@ def _deviance_moments(
     return expected, variance
 
 
-def _upper_tail(value: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
+def upper_tail(value: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
     """P(X > value) for a gamma distribution of this mean and variance, by Wilson and Hilferty."""
     relative = variance / (9 * mean * mean)
     z = (jnp.cbrt(jnp.maximum(value / mean, 0.0)) - (1 - relative)) * jax.lax.rsqrt(relative)
@@ -439,5 +529,5 @@ def _sorted_rows(
     spread = spread.at[free.index[:, None], free.index].set(covariance)
     order = jnp.argsort(from_row(row, free).shells.radius)
     place = order[:, None] * free.per_shell + jnp.arange(free.per_shell, dtype=order.dtype)
-    place = jnp.append(place.reshape(-1), free.row_size - 1)
+    place = jnp.append(place.reshape(-1), jnp.arange(free.shells * free.per_shell, free.row_size))
     return row[place], spread[place[:, None], place]

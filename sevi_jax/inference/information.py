@@ -2,7 +2,7 @@
 
 The counts n_i of a centred picture are Poisson numbers with means mu_i, and
 
-    mu_i = b + sum_shells N (a_0i(R, sigma) + sum_l beta_l a_li(R, sigma)),
+    mu_i = b_i + sum_shells N (a_0i(R, sigma) + sum_l beta_l a_li(R, sigma)),
 
 so all derivatives are projections of profiles: of the densities P_l each by itself, and of the
 shell's own profile differentiated by R and by sigma. The Fisher information is J' diag(1/mu) J; its
@@ -30,10 +30,12 @@ from sevi_jax.synthesis.expected import (
     shell_profile,
     unit_profiles,
 )
-from sevi_jax.synthesis.legendre import with_constant
+from sevi_jax.synthesis.legendre import legendre_terms, with_constant
 from sevi_jax.synthesis.prior import Prior, sample_shells
 from sevi_jax.synthesis.raster import ImageSpec
 from sevi_jax.synthesis.types import ShellParams
+
+BACKGROUND_TERMS = (0, 1, 6)
 
 
 @flax.struct.dataclass
@@ -42,7 +44,7 @@ class PictureParams:
 
     Attributes:
         shells: radius, sigma, yield (`electrons`, float32 here) and beta; ``[..., S(, L)]``.
-        background: counts per stored pixel, the same everywhere, ``[...]`` float32.
+        background: coefficients of `background_terms`, counts per stored pixel, ``[..., K]``.
     """
 
     shells: ShellParams
@@ -59,13 +61,16 @@ class FreeParameters:
 
     Attributes:
         orders: per shell the even orders whose beta is free, ascending.
-        background: whether the background is free.
+        background: K, how many terms of the background are free: 0 (there is none), 1 (the same
+            everywhere) or 6 (slowly varying).
     """
 
     orders: tuple[tuple[int, ...], ...]
-    background: bool = False
+    background: int = 0
 
     def __post_init__(self):
+        if self.background not in BACKGROUND_TERMS:
+            raise ValueError(f"background={self.background} must be one of {BACKGROUND_TERMS}")
         for orders in self.orders:
             if any(n < 2 or n % 2 for n in orders) or list(orders) != sorted(set(orders)):
                 raise ValueError(f"orders={orders} must be even, at least 2, ascending")
@@ -88,7 +93,7 @@ class FreeParameters:
     @property
     def row_size(self) -> int:
         """D, the entries of the row."""
-        return self.shells * self.per_shell + 1
+        return self.shells * self.per_shell + self.background
 
     @functools.cached_property
     def index(self) -> np.ndarray:
@@ -97,16 +102,17 @@ class FreeParameters:
         for shell, orders in enumerate(self.orders):
             base = shell * self.per_shell
             found += [base, base + 1, base + 2, *(base + 2 + n // 2 for n in orders)]
-        return np.array(found + [self.row_size - 1] * self.background, np.int32)
+        found += range(self.shells * self.per_shell, self.row_size)
+        return np.array(found, np.int32)
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of the free parameters: R_1, sigma_1, yield_1, beta2_1, ..., background."""
+        """Names of the free parameters: R_1, sigma_1, yield_1, beta2_1, ..., background_1."""
         found = []
         for shell, orders in enumerate(self.orders):
             found += [f"{name}_{shell + 1}" for name in ("R", "sigma", "yield")]
             found += [f"beta{n}_{shell + 1}" for n in orders]
-        return tuple(found + ["background"] * self.background)
+        return tuple(found + [f"background_{k + 1}" for k in range(self.background)])
 
 
 def to_row(params: PictureParams, free: FreeParameters) -> jax.Array:
@@ -118,19 +124,42 @@ def to_row(params: PictureParams, free: FreeParameters) -> jax.Array:
     three.append(jnp.asarray(shells.electrons).astype(jnp.float32))
     rows = jnp.concatenate([jnp.stack(three, axis=-1), beta], axis=-1)
     rows = rows.reshape(*rows.shape[:-2], -1)
-    background = jnp.broadcast_to(jnp.asarray(params.background, jnp.float32), rows.shape[:-1])
-    return jnp.concatenate([rows, background[..., None]], axis=-1)
+    background = jnp.asarray(params.background, jnp.float32)
+    background = jnp.broadcast_to(background, (*rows.shape[:-1], free.background))
+    return jnp.concatenate([rows, background], axis=-1)
 
 
 def from_row(row: jax.Array, free: FreeParameters) -> PictureParams:
     """Takes a row ``[..., D]`` apart again."""
-    shells = row[..., :-1].reshape(*row.shape[:-1], free.shells, free.per_shell)
+    end = free.shells * free.per_shell
+    shells = row[..., :end].reshape(*row.shape[:-1], free.shells, free.per_shell)
     params = ShellParams(shells[..., 0], shells[..., 1], shells[..., 2], shells[..., 3:])
-    return PictureParams(params, row[..., -1])
+    return PictureParams(params, row[..., end:])
+
+
+def background_terms(x: jax.Array, z: jax.Array, number: int) -> jax.Array:
+    """Evaluates the terms of a background: the constant, then even polynomials of degree 2 and 4.
+
+    Products of Legendre polynomials, P_i(x) P_k(z) with i + k <= 4, which hardly correlate over a
+    square picture.
+
+    Args:
+        x: half-widths, ``[M]``.
+        z: half-widths, ``[M]``.
+        number: K, one of `BACKGROUND_TERMS`.
+
+    Returns:
+        ``[M, K]``, without unit.
+    """
+    if not number:
+        return jnp.zeros((*x.shape, 0), jnp.float32)
+    in_x, in_z = legendre_terms(x * x, 2), legendre_terms(z * z, 2)
+    terms = [in_x[i] * in_z[k - i] for k in range(3) for i in range(k + 1)]
+    return jnp.stack(terms[:number], axis=-1)
 
 
 def place_means(
-    row: jax.Array, free: FreeParameters, table: PixelTable, fold: bool
+    row: jax.Array, free: FreeParameters, table: PixelTable, factor: float
 ) -> tuple[jax.Array, jax.Array]:
     """Computes the mean of one stored pixel at every place, and its derivatives.
 
@@ -138,12 +167,13 @@ def place_means(
         row: all parameters, ``[D]``.
         free: which of them are free.
         table: of the same L.
-        fold: whether a stored pixel is the sum of four.
+        factor: on the table's integrals; 4 where a stored pixel is the sum of four.
 
     Returns:
         means ``[M]`` and Jacobian ``[M, P]`` by the free parameters.
     """
-    shells = from_row(row, free).shells
+    params = from_row(row, free)
+    shells = params.shells
 
     def columns(radius, sigma, electrons, beta):
         """Profiles by R, sigma, yield and beta, and the shell's own: ``[G, L + 1, 4 + L]``."""
@@ -158,11 +188,16 @@ def place_means(
     wanted = free.index[: len(free.index) - free.background]
     profiles = jnp.moveaxis(profiles, 0, 2).reshape(*own.shape, -1)[..., wanted]
     profiles = jnp.concatenate([own[..., None], profiles], axis=-1)
-    projected = project_profiles(profiles, table) * (4.0 if fold else 1.0)
-    jacobian = projected[:, 1:]
-    if free.background:
-        jacobian = jnp.concatenate([jacobian, jnp.ones_like(jacobian[:, :1])], axis=-1)
-    return projected[:, 0] + row[-1], jacobian
+    projected = project_profiles(profiles, table) * factor
+    terms = background_terms(jnp.asarray(table.x), jnp.asarray(table.z), free.background)
+    jacobian = jnp.concatenate([projected[:, 1:], terms], axis=-1)
+    mean = projected[:, 0] + jnp.matmul(terms, params.background, precision="highest")
+    return mean, jacobian
+
+
+def fold_factor(image: ImageSpec) -> float:
+    """How many pixels of the table one stored pixel is the sum of."""
+    return 4.0 if image.fold else 1.0
 
 
 def to_places(picture: jax.Array, table: PixelTable, image: ImageSpec) -> jax.Array:
@@ -205,7 +240,7 @@ def mean_and_jacobian(
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _mean_and_jacobian(params, free, image, table):
-    mean, jacobian = place_means(to_row(params, free), free, table, image.fold)
+    mean, jacobian = place_means(to_row(params, free), free, table, fold_factor(image))
     half = image.size // 2
     both = jnp.concatenate([mean[:, None], jacobian], axis=-1)[table.place].reshape(half, half, -1)
     if not image.fold:
@@ -309,17 +344,18 @@ def _information(params, mask, prior, free, image, table):
     exposure = jnp.sum(to_places(mask, table, image), axis=0)
 
     def one(row):
-        mean, jacobian = place_means(row, free, table, image.fold)
+        mean, jacobian = place_means(row, free, table, fold_factor(image))
         # no electrons are expected outside the outermost shell, nor is anything learned there
         floor = 1e-7 * jnp.sum(exposure * jnp.abs(mean)) / jnp.maximum(jnp.sum(exposure), 1.0)
         fisher = weighted_gram(jacobian, exposure / jnp.maximum(mean, floor))
-        return fisher if prior is None else fisher + prior.precision
+        fisher = fisher if prior is None else fisher + prior.precision
+        covariance = invert(fisher)
+        errors = jnp.sqrt(jnp.diagonal(covariance))
+        return Information(fisher, covariance, errors, expected_distance(covariance, free))
 
-    fisher = jax.lax.map(one, to_row(params, free))
-    covariance = jax.vmap(invert)(fisher)
-    errors = jnp.sqrt(jnp.diagonal(covariance, axis1=-2, axis2=-1))
-    distance = jax.vmap(lambda c: expected_distance(c, free))(covariance)
-    return Information(fisher, covariance, errors, distance)
+    # One picture after the other: batched LAPACK calls of jaxlib 0.10 wait inside the CPU's pool of
+    # threads for helpers from the same pool, and two at once on two cores wait for ever.
+    return jax.lax.map(one, to_row(params, free))
 
 
 def weighted_gram(jacobian: jax.Array, weight: jax.Array) -> jax.Array:

@@ -196,26 +196,22 @@ def unit_profiles(radius: jax.Array, sigma: jax.Array, num_orders: int) -> jax.A
     return _on_even_grid(lambda s: _unit_profiles_at(s, radius, sigma, num_orders), radius, sigma)
 
 
-def _pixel_points(spec: ImageSpec, points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss points of a quadrant's pixels along an axis ``[size / 2, m]``, weights ``[m]``."""
-    node, weight = np.polynomial.legendre.leggauss(points)
-    width = 2 / spec.size
-    return width * (np.arange(spec.size // 2)[:, None] + 0.5 + node / 2), weight / 2
-
-
 @flax.struct.dataclass
 class PixelTable:
-    """Integrals of the profile over the pixels of one quadrant; hand it to jit as an argument.
+    """Integrals of the profile over pixels of a picture; hand it to jit as an argument.
 
-    Pixels are sorted by their distance from the centre into K blocks of `_BLOCK` places, whose
-    pixels share a window of the even grid; a place may be empty.
+    Pixels that are folded onto each other share a *place*. Places are sorted by their distance from
+    the centre into K blocks of `_BLOCK`, whose pixels share a window of the even grid; a place may
+    be empty.
 
     Attributes:
         start: first row of the profile in each block's window, ``[K]`` int32.
-        table: from the window's values to the pixels, ``[K, _BLOCK, window * (L + 1)]`` float32.
-        pixel: index in the flattened quadrant of the pixel at every place, ``[K * _BLOCK]`` int32.
+        table: from the window's values to the places, ``[K, _BLOCK, window * (L + 1)]`` float32.
+        pixel: index of what stands at every place in the order given, ``[K * _BLOCK]`` int32.
         filled: whether the place is not empty, ``[K * _BLOCK]`` bool.
-        place: place of every pixel of the quadrant, ``[size / 2 * size / 2]`` int32.
+        place: the inverse of `pixel`: place of every entry, ``[N]`` int32.
+        x: distance of the place from the z axis, half-widths, ``[K * _BLOCK]`` float32.
+        z: distance of the place from the x axis.
     """
 
     start: np.ndarray | jax.Array
@@ -223,6 +219,8 @@ class PixelTable:
     pixel: np.ndarray | jax.Array
     filled: np.ndarray | jax.Array
     place: np.ndarray | jax.Array
+    x: np.ndarray | jax.Array
+    z: np.ndarray | jax.Array
 
 
 def _pixel_blocks(nearest: np.ndarray, spread: float) -> tuple[np.ndarray, np.ndarray]:
@@ -248,46 +246,87 @@ def _pixel_blocks(nearest: np.ndarray, spread: float) -> tuple[np.ndarray, np.nd
 
 @functools.lru_cache(maxsize=4)
 def pixel_table(spec: ImageSpec, num_orders: int) -> PixelTable:
-    """Tabulates the integrals over pixels, from the even grid in s; float64 inside.
+    """Tabulates the integrals over the pixels of one quadrant of a centred picture.
 
     Args:
         spec: shape of the picture.
         num_orders: L.
 
     Returns:
-        The table, NumPy arrays; about 10 MB at 128 pixels and 24 orders, 150 MB at 1024.
+        The table, NumPy arrays; about 10 MB at 128 pixels and 24 orders, 150 MB at 1024. Its
+        entries are the pixels of the flattened quadrant, ``size / 2 * size / 2`` of them.
     """
     half, width = spec.size // 2, 2 / spec.size
+    x, z = np.divmod(np.arange(half * half), half)
+    weight = np.ones((half * half, 1))
+    return tabulate(
+        (x[:, None] + 0.5) * width, (z[:, None] + 0.5) * width, weight, width, num_orders
+    )
+
+
+def tabulate(
+    x: np.ndarray, z: np.ndarray, weight: np.ndarray, width: float, num_orders: int
+) -> PixelTable:
+    """Tabulates integrals over any square pixels, weighted sums of Q pixels each; float64 inside.
+
+    Args:
+        x: middles of the pixels, half-widths, ``[N, Q]``; the signs do not matter.
+        z: the same along z.
+        weight: of every pixel in its sum, ``[N, Q]``. Pixels of weight 0 are never looked at.
+        width: of every pixel, half-widths.
+        num_orders: L.
+
+    Returns:
+        The table, NumPy arrays, with N filled places. The pixels of one place should have nearly
+        the same distance from the centre: its window spans them all.
+    """
     count = min(max(4, math.ceil(width / _GRID_STEP)), 12) if width > 0.003 else 2
-    points, weights = _pixel_points(spec, count)
-    corner = np.arange(half) * width
-    nearest = np.hypot(corner[:, None], corner).ravel()
+    node, node_weight = np.polynomial.legendre.leggauss(count)
+    node, node_weight = width * node / 2, node_weight / 2
+    x, z = np.abs(x), np.abs(z)
+    counted = weight > 0
+    near = np.hypot(np.maximum(x - width / 2, 0), np.maximum(z - width / 2, 0))
+    nearest = np.where(counted, near, np.inf).min(1)
+    far = np.where(counted, np.hypot(x + width / 2, z + width / 2), 0.0).max(1)
     pixel, filled = _pixel_blocks(nearest, 2 * _GRID_STEP + width / 2)
     start = np.floor(nearest[pixel].min(1) / _GRID_STEP).astype(int)
-    farthest = np.hypot((pixel // half + 1) * width, (pixel % half + 1) * width).max(1)
-    window = int(np.max(np.floor(farthest / _GRID_STEP).astype(int) - start)) + 4
-    start = np.minimum(start, _GRID_POINTS - window)
+    window = int(np.max(np.floor(far[pixel].max(1) / _GRID_STEP).astype(int) - start)) + 4
+    start = np.clip(start, 0, _GRID_POINTS - window)
     table = np.zeros((*pixel.shape, window * (num_orders + 1)), np.float32)
     for first in range(0, len(pixel), 128):  # some blocks at a time: float64 needs the room
         part = slice(first, first + 128)
-        x_index, z_index = np.divmod(pixel[part].ravel(), half)
         base = np.repeat(start[part], _BLOCK)
         sums = np.zeros((base.size, window, num_orders + 1))
-        rows = np.arange(base.size)
-        for i, weight_x in enumerate(weights):
-            for j, weight_z in enumerate(weights):
-                x, z = points[x_index, i], points[z_index, j]
-                s = np.hypot(x, z)
+        for q in range(x.shape[1]):
+            chosen = np.flatnonzero(counted[pixel[part].ravel(), q])
+            entry = pixel[part].ravel()[chosen]
+            for i, j in np.ndindex(count, count):
+                x_point, z_point = x[entry, q] + node[i], z[entry, q] + node[j]
+                s = np.hypot(x_point, z_point)
                 row = s / _GRID_STEP + 1
                 index = np.floor(row).astype(int)
-                series = weight_x * weight_z * width**2 * legendre_values(z / s, num_orders)
+                factor = weight[entry, q] * node_weight[i] * node_weight[j] * width**2
+                cosine = z_point / np.where(s > 0, s, 1.0)
+                series = factor[:, None] * legendre_values(cosine, num_orders)
                 for k, kernel in enumerate(_cubic_weights(row - index)):
-                    sums[rows, index + (k - 1) - base] += kernel[:, None] * series
+                    target = index + (k - 1) - base[chosen]
+                    sums[chosen, target] += kernel[:, None] * series
         table[part] = sums.reshape(-1, _BLOCK, table.shape[-1])
-    place = np.empty(half * half, np.int32)
+    place = np.empty(len(x), np.int32)
     place[pixel[filled]] = np.flatnonzero(filled)
+    total = np.where(counted, weight, 0.0).sum(1)
+    middle_x, middle_z = (
+        ((np.where(counted, weight * y, 0.0)).sum(1) / total)[pixel].ravel().astype(np.float32)
+        for y in (x, z)
+    )
     return PixelTable(
-        start.astype(np.int32), table, pixel.ravel().astype(np.int32), filled.ravel(), place
+        start.astype(np.int32),
+        table,
+        pixel.ravel().astype(np.int32),
+        filled.ravel(),
+        place,
+        middle_x,
+        middle_z,
     )
 
 
@@ -320,26 +359,47 @@ def _integrate_pixels(profile: jax.Array, spec: ImageSpec) -> jax.Array:
 def _sample_pixels(profile: jax.Array, spec: ImageSpec) -> jax.Array:
     """Counts of one quadrant's fine pixels from the profile, by a few Gauss points in each."""
     width = 2 / spec.size
-    points, weights = _pixel_points(spec, 2 if width < 0.003 else 3)
+    middle = (np.arange(spec.size // 2, dtype=np.float32) + np.float32(0.5)) * np.float32(width)
+    return sample_pixels(profile, jnp.asarray(middle), jnp.asarray(middle), width)
 
-    def column(carry, x):
+
+def sample_pixels(profile: jax.Array, x: jax.Array, z: jax.Array, width: float) -> jax.Array:
+    """Integrates the profile over the pixels of any picture, by Gauss points in each.
+
+    Differentiable in `x` and `z`.
+
+    Args:
+        profile: ``[_GRID_POINTS, L + 1]``.
+        x: middles of the rows, half-widths from the centre, ``[H]``.
+        z: middles of the columns, ``[W]``.
+        width: of a pixel, half-widths.
+
+    Returns:
+        Counts ``[H, W]``.
+    """
+    points = 2 if width < 0.003 else 3 if width <= _COARSE_PIXEL else 12
+    node, weights = np.polynomial.legendre.leggauss(points)
+    node, weights = (width * node / 2).astype(np.float32), weights / 2
+
+    def row(_, x_middle):
         """One row of pixels, fixed x: keeps the work in the cache."""
-        total = jnp.zeros(spec.size // 2, jnp.float32)
+        total = jnp.zeros(z.shape, jnp.float32)
         for i, weight_x in enumerate(weights):
             for j, weight_z in enumerate(weights):
-                z = points[:, j].astype(np.float32)
-                square = x[i] * x[i] + z * z
-                place = jnp.sqrt(square) / _GRID_STEP + 1
+                x_point, z_point = x_middle + node[i], z + node[j]
+                square = jnp.maximum(x_point * x_point + z_point * z_point, 1e-12)
+                place = jnp.minimum(jnp.sqrt(square) / _GRID_STEP + 1, _GRID_POINTS - 2.5)
                 index = jnp.floor(place)
                 kernel = _cubic_weights(place - index)
                 index = index.astype(jnp.int32)
                 rows = (kernel[k][:, None] * profile[index + (k - 1)] for k in range(4))
                 terms = functools.reduce(jnp.add, rows)
                 weight = np.float32(weight_x * weight_z * width**2)
-                total += weight * legendre_series(terms.T, z * z / square)
-        return carry, total
+                cosine_square = jnp.minimum(z_point * z_point / square, 1.0)
+                total += weight * legendre_series(terms.T, cosine_square)
+        return None, total
 
-    return jax.lax.scan(column, None, jnp.asarray(points, jnp.float32))[1]
+    return jax.lax.scan(row, None, x)[1]
 
 
 def expected_counts(params: ShellParams, spec: ImageSpec) -> jax.Array:

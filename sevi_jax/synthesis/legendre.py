@@ -113,6 +113,17 @@ def with_constant(beta: jax.Array) -> jax.Array:
 
 
 @functools.cache
+def density_nodes(num_orders: int, steps: int = 8) -> np.ndarray:
+    """Tabulates P_0 ... P_2L at equal steps of theta from 0 to pi/2, `steps` per order.
+
+    Returns:
+        ``[steps * L + 1, L + 1]`` float32.
+    """
+    theta = np.linspace(0, np.pi / 2, steps * num_orders + 1)
+    return legendre_values(np.cos(theta), num_orders).astype(np.float32)
+
+
+@functools.cache
 def _minimum_nodes(num_orders: int) -> np.ndarray:
     """P_0 ... P_2L at equal steps of theta from 0 to pi/2, one step beyond each end included.
 

@@ -26,7 +26,7 @@ def record(radius, sigma, electrons, beta, background=0.0):
     """Parameters with float32 arrays."""
     shells = (np.asarray(x, np.float32) for x in (radius, sigma, electrons, beta))
     shells = ShellParams(*(jnp.asarray(x) for x in shells))
-    return PictureParams(shells, jnp.full(shells.radius.shape[:-1], background, jnp.float32))
+    return PictureParams(shells, jnp.full((*shells.radius.shape[:-1], 1), background, jnp.float32))
 
 
 # --- Two shells of 12 orders at 128 x 128 folded, drawn electron by electron.
@@ -132,7 +132,7 @@ def test_masked_pixels_are_ignored(two_shells):
 
 # --- One shell with one order, many weak pictures, drawn by NumPy.
 
-ONE = FitSpec(FreeParameters(((2,),), background=True), radius=(0.3, 0.7))
+ONE = FitSpec(FreeParameters(((2,),), background=1), radius=(0.3, 0.7))
 SMALL = ImageSpec(64)
 RADIUS, SIGMA, ELECTRONS, BETA, BACKGROUND = 0.55, 0.02, 1500, 0.6, 0.02
 WEAK = 250
