@@ -11,13 +11,14 @@ import numpy as np
 
 from sevi_jax.data import fields
 from sevi_jax.data.replacing import replacing
-from sevi_jax.data.tables import Table, check_file, find_dataset, open_file, read_dataset
+from sevi_jax.data.tables import Table, check_file, find_dataset, one_line, open_file, read_texts
 from sevi_jax.errors import InputError
 
 ORDERS = 12
 PICTURE_ID = fields.Field("PictureId", integer=True)
 PICTURES = "Pictures"  # dataset of file names, one per PictureId
 
+JSON_BYTES = 32 << 20  # 40 000 pictures; in memory it is up to 24 times as much
 JSON_SUFFIXES = (".json",)
 HDF5_SUFFIXES = (".h5", ".hdf5")
 
@@ -75,11 +76,40 @@ def read_answer(path: str | pathlib.Path) -> list[dict[str, Any]]:
     if path.suffix.lower() in HDF5_SUFFIXES:
         return _read_table(path)
     check_file(path)
+    if path.stat().st_size > JSON_BYTES:
+        raise InputError(f"{path}: found over {JSON_BYTES} bytes, expected an answer in JSON")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["pictures"]
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
+        pictures = json.loads(path.read_text(encoding="utf-8"))["pictures"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = one_line(f"{type(error).__name__}: {error}")
         raise InputError(f"{path}: found {reason}, expected JSON with a key pictures") from None
+    _check_pictures(path, pictures)
+    return pictures
+
+
+def _check_pictures(path: pathlib.Path, pictures: Any) -> None:
+    """Raises InputError unless this is what `write_answer` takes."""
+    if not isinstance(pictures, list) or not pictures:
+        raise InputError(f"{path}, key pictures: found no list of pictures, expected one or more")
+    for number, picture in enumerate(pictures):
+        place = f"{path}, picture {number}"
+        shells = picture.get("shells") if isinstance(picture, dict) else None
+        if not isinstance(shells, list) or not isinstance(picture.get("file"), str | None):
+            raise InputError(f"{place}: expected a name, file, and a list, shells")
+        for shell in shells:
+            beta = shell.get("beta") if isinstance(shell, dict) else None
+            if not isinstance(beta, list) or not all(map(_is_number, beta)):
+                raise InputError(f"{place}, key beta: expected a list of finite numbers")
+            for key in ("R", "sigma"):
+                if shell.get(key) is not None and not _is_number(shell[key]):
+                    raise InputError(f"{place}, key {key}: expected a finite number or null")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether JSON gave a finite number."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**53
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _write_table(path: pathlib.Path, pictures: Sequence[Mapping[str, Any]]) -> None:
@@ -117,15 +147,20 @@ def _read_table(path: pathlib.Path) -> list[dict[str, Any]]:
     with open_file(path) as file:
         names = [None]
         if PICTURES in file:
-            stored = read_dataset(find_dataset(file, PICTURES))
-            names = [name.decode("utf-8") for name in stored.tolist()]
+            names = read_texts(find_dataset(file, PICTURES))
         if len(names) > 1:
             shell_fields = (PICTURE_ID, *shell_fields)
         table = Table(file, fields.ANSWER, shell_fields)
         columns = table.read()
+        if not np.isfinite(columns[fields.BETA.name]).all():
+            raise table.error(fields.BETA.name, "a value that is not finite", "finite numbers")
+        if np.isinf(columns[fields.RADIUS.name]).any():
+            raise table.error(fields.RADIUS.name, "an infinite radius", "a number, NaN if unknown")
         of_picture = columns.get(PICTURE_ID.name, np.zeros(table.rows, int))
-        if of_picture.min() < 0 or of_picture.max() >= len(names):
-            raise table.error(PICTURE_ID.name, str(of_picture.max()), f"0..{len(names) - 1}")
+        wrong = (of_picture < 0) | (of_picture >= len(names))
+        if wrong.any():
+            found = str(of_picture[wrong.argmax()])
+            raise table.error(PICTURE_ID.name, found, f"0..{len(names) - 1}")
     answer = [{"file": name, "shells": []} for name in names]
     values = zip(of_picture, columns[fields.RADIUS.name], columns[fields.BETA.name], strict=True)
     for number, radius, beta in values:

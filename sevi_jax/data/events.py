@@ -9,12 +9,13 @@ import numpy as np
 from tqdm import tqdm
 
 from sevi_jax.data import fields
-from sevi_jax.data.tables import Table, open_file
+from sevi_jax.data.tables import Table, listed, open_file, table_names
 from sevi_jax.errors import InputError
 
 MIB = 1 << 20
 MAX_ID = 2**31 - 1  # ids are i4
 MAX_SIZE = 32768  # a pixel's number in a picture stays below 2^31
+PROGRESS_DELAY = 1.0  # seconds of reading without a progress bar
 
 POSITION = (fields.X, fields.Z)
 
@@ -84,13 +85,11 @@ def file_kind(path: str | pathlib.Path) -> str:
         fields.IMAGES: "images",
     }
     with open_file(path) as file:
-        tables = list(file)
+        tables = table_names(file)
     for table, kind in kinds.items():
         if table in tables:
             return kind
-    raise InputError(
-        f"{path}: found tables {', '.join(tables) or 'none'}, expected one of {', '.join(kinds)}"
-    )
+    raise InputError(f"{path}: found tables {listed(tables)}, expected one of {', '.join(kinds)}")
 
 
 def read_truth(path: str | pathlib.Path) -> Truth:
@@ -153,8 +152,9 @@ def count_electrons(
         EventCounts, one group after the other.
 
     Raises:
-        InputError: a table or field is missing or of the wrong type, a position is not finite, or
-            an id is negative, beyond 2^31 - 1, or generated twice.
+        InputError: a table or field is missing or of the wrong type, a position is not finite, an
+            id is negative, beyond 2^31 - 1, generated twice or detected twice, no detected electron
+            belongs to any distribution, or none hit the detector.
         ValueError: size is out of range.
     """
     if not 1 <= size <= MAX_SIZE:
@@ -179,6 +179,7 @@ def _count_all(file: h5py.File, size: int, progress: bool) -> EventCounts:
             np.add.at(counts.reshape(-1), pixel.astype(np.intp), np.uint32(1))
             inside_total += len(pixel)
             bar.update(len(inside))
+    _check_any(detected, inside_total)
     return EventCounts(
         ids=np.zeros(1, np.int64),
         counts=counts,
@@ -209,7 +210,7 @@ def _count_distributions(
         fills = 1 if len(index.windows) == 1 else passes
         bar.total = fills * generated.rows + passes * detected.rows
 
-        matched = 0
+        matched = inside = 0
         for start in groups:
             stop = min(start + group, len(ids))
             counts = np.zeros((stop - start, size, size), np.uint32)
@@ -218,12 +219,21 @@ def _count_distributions(
                 index.load(window)
                 claimed = _count_window(detected, index, size, start, counts, outside, bar)
                 matched += claimed if start == 0 else 0
+            if matched == 0:
+                raise detected.error(
+                    fields.ELECTRON_ID.name,
+                    f"no electron of any distribution in {fields.GENERATED}",
+                    f"ids that {fields.GENERATED} gives to a distribution",
+                )
+            inside_each = counts.reshape(len(counts), -1).sum(axis=1, dtype=np.int64)
+            inside += inside_each.sum()
             if stop == len(ids):
                 index.release()
+                _check_any(detected, inside)
             yield EventCounts(
                 ids=ids[start:stop],
                 counts=counts,
-                inside=counts.reshape(len(counts), -1).sum(axis=1, dtype=np.int64),
+                inside=inside_each,
                 outside=outside,
                 unmatched=detected.rows - matched,
             )
@@ -247,6 +257,8 @@ def _count_window(
         pixel, inside = _pixels(detected, first, block, size)
         number = index.lookup(electron)
         matched += int(np.count_nonzero(number))
+        if start == 0:
+            index.mark(electron, number)
         slot = number.astype(np.intp) - (start + 1)
         chosen = (slot >= 0) & (slot < len(counts))
         if not inside.all():
@@ -258,6 +270,10 @@ def _count_window(
         slot += pixel
         np.add.at(pictures, slot, np.uint32(1))
         bar.update(len(electron))
+    if start == 0 and index.unmark() != matched:
+        raise detected.error(
+            fields.ELECTRON_ID.name, "the same id in several rows", "every id once"
+        )
     return matched
 
 
@@ -265,14 +281,15 @@ class _DistributionIndex:
     """From ElectronId to the distribution's number: 0 for none, else 1 + its row in the truth.
 
     A flat table over a window of ids, one or two bytes per id: a dictionary or a sorted list of
-    1.7e8 electrons would take gigabytes. Made with the first window loaded.
+    1.7e8 electrons would take gigabytes. Made with the first window loaded. An id that is marked
+    has the number of distributions added to its number.
     """
 
     def __init__(self, generated: Table, ids: np.ndarray, index_bytes: int, bar: tqdm):
         self._generated, self._bar = generated, bar
         self._order = np.argsort(ids)
         self._sorted = ids[self._order]
-        kind = np.min_scalar_type(len(ids))
+        kind = np.min_scalar_type(2 * len(ids))
         self._span = max(1, index_bytes // kind.itemsize)
         # Not touched, so not in memory, beyond the largest id.
         self._table = np.zeros(min(self._span, MAX_ID + 1), kind)
@@ -295,6 +312,24 @@ class _DistributionIndex:
         number = np.zeros(len(electron), self._table.dtype)
         number[here] = self._table[electron[here] - low]
         return number
+
+    def mark(self, electron: np.ndarray, number: np.ndarray) -> None:
+        """Marks ids as detected, given what `lookup` said of them."""
+        known = number > 0
+        if not known.all():
+            electron, number = electron[known], number[known]
+        low = self._loaded * self._span
+        self._table[electron - low if low else electron] = number + len(self._sorted)
+
+    def unmark(self) -> int:
+        """Takes all marks away; returns how many ids had one."""
+        marked = 0
+        for start in range(0, len(self._table), MIB):
+            part = self._table[start : start + MIB]
+            seen = part > len(self._sorted)
+            marked += int(np.count_nonzero(seen))
+            part[seen] -= len(self._sorted)
+        return marked
 
     def release(self) -> None:
         """Gives the table's memory back."""
@@ -359,9 +394,25 @@ def _pixels(
     return pixel, inside
 
 
+def _check_any(detected: Table, inside: int) -> None:
+    if inside == 0:
+        raise detected.error(
+            f"{fields.X.name} and {fields.Z.name}",
+            "no electron on the detector",
+            "positions from -1 to 1, in half-widths of the detector",
+        )
+
+
 def _progress_bar(file: h5py.File, total: int, progress: bool) -> tqdm:
-    name = pathlib.Path(file.filename).name
-    return tqdm(desc=name, total=total, unit=" electrons", unit_scale=True, disable=not progress)
+    return tqdm(
+        desc=pathlib.Path(file.filename).name,
+        total=total,
+        unit=" electrons",
+        unit_scale=True,
+        disable=not progress,
+        # What is refused at once is refused in one line, without a bar above it.
+        delay=PROGRESS_DELAY,
+    )
 
 
 def _group_size(distributions: int, size: int, memory_limit: int) -> int:

@@ -1,23 +1,40 @@
 """HDF5 files and their compound tables, found and read robustly; knows not what they mean.
 
 Whatever is wrong with a file becomes one ``InputError`` line: file, table and field, what was
-found, what was expected.
+found, what was expected. Nothing outside the file is read, and no file makes this program use much
+more memory or time than its own size explains.
 """
 
 import contextlib
+import itertools
+import math
 import pathlib
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
+from h5py.h5l import TYPE_HARD, TYPE_SOFT
 
 from sevi_jax.data.fields import KNOWN, Field
 from sevi_jax.errors import InputError
 
 # Enough rows to hide the cost of a call, few enough for a block's arrays to stay in the cache.
 BLOCK_BYTES = 2 << 20
+
+# What a table may claim; real ones stay far below.
+ROW_BYTES = 16 << 20  # a row is read whole
+CHUNK_BYTES = 32 << 20  # so is a compressed chunk
+SMALL_BYTES = 64 << 20  # and a table that `Table.read` reads
+# A table is at most this large, or this many times as large as its file.
+FREE_BYTES = 256 << 20
+EXPANSION = 64
+
+# Filters whose result is checked here: HDF5 takes a chunk of any size for a whole one.
+INFLATED = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+MESSAGE = 300  # characters of another library's words that are kept
 
 
 @contextlib.contextmanager
@@ -32,7 +49,7 @@ def open_file(path: str | pathlib.Path) -> Iterator[h5py.File]:
     try:
         # No chunk cache: blocks are whole chunks, each read once (a third faster than through it).
         file = h5py.File(path, "r", rdcc_nbytes=0)
-    except OSError as error:
+    except Exception as error:  # OSError as a rule
         if "truncated" in str(error):
             found = "a truncated HDF5 file"
         elif "signature not found" in str(error):
@@ -54,32 +71,75 @@ def check_file(path: pathlib.Path) -> None:
         raise InputError(f"{path}: found an empty file (0 bytes), expected data")
 
 
+def table_names(file: h5py.File) -> list[str]:
+    """The names of what lies at the top of `file`."""
+    with _readable(file.filename):
+        # h5py leaves a name that is not UTF-8 as bytes.
+        return [name if isinstance(name, str) else repr(name) for name in file]
+
+
 def find_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """The dataset `name` of `file`.
+    """The dataset `name` of `file`, which has all its values in this file.
 
     Raises:
-        InputError: there is none (the line says which there are), or it is a group.
+        InputError: there is none (the line says which there are), it is a group, it lies in another
+            file (by an external link, external storage or as a virtual dataset), or parts of it
+            were never written.
     """
-    try:
-        found = file.get(name)
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"{file.filename}, table {name}: found {_reason(error)}") from None
-    if found is None:
-        raise InputError(
-            f"{file.filename}, table {name}: found no such table (the file has: {_listed(file)}), "
-            f"expected table {name}"
-        )
-    if not isinstance(found, h5py.Dataset):
-        raise InputError(f"{file.filename}, table {name}: found a group, expected a table")
+    place = f"{file.filename}, table {name}"
+    with _readable(place):
+        links = file.id.links
+        if not links.exists(name.encode()):
+            raise InputError(
+                f"{place}: found no such table (the file has: {listed(table_names(file))}), "
+                f"expected table {name}"
+            )
+        found = file[_inside(file, name, place)]
+        if not isinstance(found, h5py.Dataset):
+            kind = "a group" if isinstance(found, h5py.Group) else "a named type"
+            raise InputError(f"{place}: found {kind}, expected a table")
+        if found.is_virtual or found.external:
+            kind = "a virtual table" if found.is_virtual else "values in another file"
+            raise InputError(f"{place}: found {kind}, expected the values in this file")
+        found.dtype  # noqa: B018  # raises where NumPy has no such type
+        for number in _filters(found):
+            if not h5py.h5z.filter_avail(number):
+                raise InputError(
+                    f"{place}: found compression by filter {number}, which is not installed here, "
+                    "expected gzip, lzf or none"
+                )
+        _check_written(place, found)
     return found
 
 
-def read_dataset(data: h5py.Dataset, selection: object = ()) -> np.ndarray:
-    """The selected part of a dataset as an array; InputError where its bytes cannot be read."""
-    try:
-        return np.asarray(data[selection])
-    except (OSError, RuntimeError, TypeError) as error:
-        raise InputError(_unreadable(data, error)) from None
+def read_dataset(data: h5py.Dataset) -> np.ndarray:
+    """A whole dataset as an array; InputError where its bytes cannot be read."""
+    with _readable(_place(data)):
+        if data.chunks:
+            steps = (range(0, n, step) for n, step in zip(data.shape, data.chunks, strict=True))
+            for offset in itertools.product(*steps):
+                _check_inflated(data, offset)
+        return np.asarray(data[()])
+
+
+def read_texts(data: h5py.Dataset) -> list[str]:
+    """A whole dataset of one dimension of text in UTF-8."""
+    with _readable(_place(data)):
+        if h5py.check_string_dtype(data.dtype) is None or data.ndim != 1 or len(data) == 0:
+            raise InputError(
+                f"{_place(data)}: found {data.dtype} of shape {data.shape}, expected texts in a row"
+            )
+        stored = data.file.id.get_filesize()
+        if len(data) * data.dtype.itemsize > max(SMALL_BYTES, stored):
+            raise InputError(f"{_place(data)}: found {len(data)} texts, expected fewer")
+        # A few at a time: all of them may be one and the same text, as long as the file.
+        step, texts, length = max(1, SMALL_BYTES // stored), [], 0
+        for start in range(0, len(data), step):
+            texts += [text.decode("utf-8") for text in data[start : start + step].tolist()]
+            length += sum(map(len, texts[start:]))
+            if length > max(SMALL_BYTES, stored):
+                raise InputError(f"{_place(data)}: found over {length} letters, expected fewer")
+        return texts
 
 
 class Table:
@@ -98,10 +158,7 @@ class Table:
     def __init__(self, file: h5py.File, name: str, fields: tuple[Field, ...]):
         self._data = find_dataset(file, name)
         self._place = f"{file.filename}, table {name}"
-        try:
-            dtype = self._data.dtype
-        except TypeError as error:
-            raise InputError(_unreadable(self._data, error)) from None
+        dtype = self._data.dtype
         if dtype.names is None:
             raise InputError(f"{self._place}: found plain {dtype}, expected a compound table")
         if self._data.shape is None or len(self._data.shape) != 1:
@@ -112,6 +169,11 @@ class Table:
         if self.rows == 0:
             raise InputError(f"{self._place}: found 0 rows, expected at least one")
         self._columns = {field.name: self._column(dtype, field) for field in fields}
+        self._check_size(file, dtype)
+        # Not what the fields do not need, if it can be of any length: text, for instance.
+        self._dtype = dtype
+        if dtype.hasobject:
+            self._dtype = np.dtype([(name, dtype[name]) for name in {*self._columns.values()}])
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Yields (first row, columns by name) block after block, in file order.
@@ -122,37 +184,69 @@ class Table:
         """
         rows = self._block_rows(block_bytes)
         # Whole rows into a buffer of the file's own type: picking fields inside HDF5 is 3 x slower.
-        buffers = [np.empty(min(rows, self.rows), self._data.dtype) for _ in range(2)]
+        buffers = [np.empty(min(rows, self.rows), self._dtype) for _ in range(2)]
+        deflated = h5py.h5z.FILTER_DEFLATE in _filters(self._data)
+        chunk = self._data.chunks[0] if self._data.chunks else 1
 
         def read(first: int, buffer: np.ndarray) -> np.ndarray:
             last = min(first + rows, self.rows)
+            for start in range(first, last, chunk) if deflated else ():
+                _check_inflated(self._data, (start,))
             self._data.read_direct(buffer, np.s_[first:last], np.s_[: last - first])
             return buffer[: last - first]
 
         with ThreadPoolExecutor(max_workers=1) as reader:
             coming = reader.submit(read, 0, buffers[0])
             for number, first in enumerate(range(0, self.rows, rows)):
-                try:
+                with _readable(self._place):
                     block = coming.result()
-                except (OSError, RuntimeError) as error:
-                    raise InputError(_unreadable(self._data, error)) from None
                 if first + rows < self.rows:
                     coming = reader.submit(read, first + rows, buffers[(number + 1) % 2])
                 yield first, {name: block[column] for name, column in self._columns.items()}
 
     def read(self) -> dict[str, np.ndarray]:
         """All rows, columns by name; for small tables."""
-        block = read_dataset(self._data)
-        return {name: block[column] for name, column in self._columns.items()}
+        size = self.rows * self._dtype.itemsize
+        if size > SMALL_BYTES:
+            raise InputError(
+                f"{self._place}: found {self.rows} rows of {self._dtype.itemsize} bytes, expected "
+                f"at most {SMALL_BYTES} bytes"
+            )
+        blocks = [
+            {name: values.copy() for name, values in block.items()}
+            for _, block in self.blocks(SMALL_BYTES)
+        ]
+        return {name: np.concatenate([block[name] for block in blocks]) for name in self._columns}
 
     def error(self, field: str, found: str, expected: str) -> InputError:
         """The error that says what is wrong with a field's values."""
         return InputError(f"{self._place}, field {field}: found {found}, expected {expected}")
 
+    def _check_size(self, file: h5py.File, dtype: np.dtype) -> None:
+        """Raises InputError for a table that would take much memory or time for a small file."""
+        if dtype.itemsize > ROW_BYTES:
+            raise InputError(
+                f"{self._place}: found rows of {dtype.itemsize} bytes, expected at most {ROW_BYTES}"
+            )
+        chunk = self._data.chunks[0] * dtype.itemsize if self._data.chunks else 0
+        if chunk > CHUNK_BYTES and _filters(self._data):
+            raise InputError(
+                f"{self._place}: found compressed chunks of {chunk} bytes, expected at most "
+                f"{CHUNK_BYTES}"
+            )
+        stored = file.id.get_filesize()
+        if self.rows * dtype.itemsize > max(FREE_BYTES, EXPANSION * stored):
+            raise InputError(
+                f"{self._place}: found {self.rows} rows of {dtype.itemsize} bytes in a file of "
+                f"{stored} bytes, expected at most {EXPANSION} times as much as the file"
+            )
+
     def _block_rows(self, block_bytes: int) -> int:
-        rows = max(1, block_bytes // self._data.dtype.itemsize)
+        rows = max(1, block_bytes // self._dtype.itemsize)
         # A multiple of the chunk, so that no chunk is decompressed twice.
         chunk = self._data.chunks[0] if self._data.chunks else 1
+        if chunk > rows and not _filters(self._data):
+            return rows
         return max(1, rows // chunk) * chunk
 
     def _column(self, dtype: np.dtype, field: Field) -> str:
@@ -164,7 +258,7 @@ class Table:
             if any(_named((column,), other) for other in KNOWN):
                 column = None
         if column is None:
-            raise self.error(field.name, f"only {', '.join(names)}", f"a field {field.name}")
+            raise self.error(field.name, f"only {listed(names)}", f"a field {field.name}")
         base, shape = dtype[column].base, dtype[column].shape
         kinds, wanted = ("iu", "integer") if field.integer else ("iuf", "real number")
         if base.kind not in kinds or len(shape) != field.rank:
@@ -185,17 +279,127 @@ def _bare(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
 
 
-def _listed(file: h5py.File) -> str:
-    return ", ".join(file) or "none"
+def _place(data: h5py.Dataset) -> str:
+    return f"{data.file.filename}, table {one_line(data.name or '?').lstrip('/')}"
 
 
-def _unreadable(data: h5py.Dataset, error: Exception) -> str:
-    place = f"{data.file.filename}, table {(data.name or '?').lstrip('/')}"
-    return f"{place}: found unreadable data ({_reason(error)}), expected a complete table"
+def listed(names: Sequence[str]) -> str:
+    """The names, or the first ten of them, for a message."""
+    return ", ".join(map(one_line, names[:10])) + (", ..." if len(names) > 10 else "") or "none"
+
+
+def one_line(text: str) -> str:
+    """Foreign text for a message: one line, nothing that steers a terminal, and not too long."""
+    text = " ".join(text.split())
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= MESSAGE else text[: MESSAGE - 3] + "..."
+
+
+@contextlib.contextmanager
+def _readable(place: str) -> Iterator[None]:
+    """Turns whatever h5py raises into an InputError; h5py raises nearly anything."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{place}: found unreadable data ({_reason(error)}), expected a complete table"
+        ) from None
+
+
+def _inside(file: h5py.File, name: str, place: str) -> str:
+    """The path of `name` without links: a soft link is followed, once, and not out of the file."""
+    links = file.id.links
+    kind = links.get_info(name.encode()).type
+    if kind == TYPE_HARD:
+        return name
+    if kind != TYPE_SOFT:
+        raise InputError(f"{place}: found a link to another file, expected the table in this file")
+    target = links.get_val(name.encode()).decode()
+    parts = target.strip("/").split("/")
+    for number in range(1, len(parts) + 1):
+        step = "/".join(parts[:number]).encode()
+        if not links.exists(step) or links.get_info(step).type != TYPE_HARD:
+            raise InputError(
+                f"{place}: found a link to {one_line(target)}, which is no table of this file, "
+                "expected the table itself"
+            )
+    return "/".join(parts)
+
+
+def _filters(data: h5py.Dataset) -> list[int]:
+    """Numbers of the dataset's filters, in the order in which they were applied."""
+    properties = data.id.get_create_plist()
+    return [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+
+
+def _check_written(place: str, data: h5py.Dataset) -> None:
+    """Raises InputError where values are missing: HDF5 reads zeros there, or worse."""
+    if not data.shape or 0 in data.shape:
+        return
+    chunks = data.chunks
+    if chunks is None:
+        size = math.prod(data.shape) * data.id.get_type().get_size()
+        stored = data.id.get_storage_size()
+        if stored < size:
+            raise InputError(f"{place}: found {stored} of {size} bytes, expected all written")
+        return
+    counts = [-(-n // step) for n, step in zip(data.shape, chunks, strict=True)]
+    number, expected = data.id.get_num_chunks(), math.prod(counts)
+    if number != expected:
+        raise InputError(f"{place}: found {number} of {expected} chunks, expected all written")
+    whole = math.prod(chunks) * data.id.get_type().get_size()
+    plain = not set(_filters(data)) - {h5py.h5z.FILTER_SHUFFLE}
+    seen = bytearray(expected)
+
+    def check(chunk) -> None:
+        at = 0
+        for offset, step, count in zip(chunk.chunk_offset, chunks, counts, strict=True):
+            if offset % step or offset // step >= count:
+                raise InputError(f"{place}: found a chunk at {chunk.chunk_offset}, outside it")
+            at = at * count + offset // step
+        seen[at] = 1
+        if plain and chunk.size != whole:
+            raise InputError(
+                f"{place}: found a chunk of {chunk.size} bytes, expected {whole} bytes each"
+            )
+
+    data.id.chunk_iter(check)
+    if not all(seen):
+        raise InputError(f"{place}: found a chunk twice, expected every chunk once")
+
+
+def _check_inflated(data: h5py.Dataset, offset: tuple[int, ...]) -> None:
+    """Raises InputError unless the gzip chunk at `offset` inflates to what a chunk holds.
+
+    HDF5 inflates whatever stands there, 3 GB out of 3 MB, and takes it for a chunk; where it is
+    less than one, the rest is what happened to lie in memory.
+    """
+    filters = _filters(data)
+    if h5py.h5z.FILTER_DEFLATE not in filters:
+        return
+    place = filters.index(h5py.h5z.FILTER_DEFLATE)
+    after = filters[place + 1 :]
+    if set(after) - {h5py.h5z.FILTER_FLETCHER32}:
+        raise InputError(f"{_place(data)}: found filters {filters}, expected gzip as the last")
+    mask, stored = data.id.read_direct_chunk(offset)
+    sums = 4 * filters.count(h5py.h5z.FILTER_FLETCHER32)  # bytes of the checksums
+    whole = math.prod(data.chunks or ()) * data.id.get_type().get_size() + sums - 4 * len(after)
+    # HDF5 leaves a chunk as it is, and says so in the mask, if gzip would not make it smaller.
+    inflated = len(stored) - 4 * len(after)
+    if not mask >> place & 1:
+        inflated = len(zlib.decompressobj().decompress(stored, whole + 1))
+    # Another filter before gzip may have made the data smaller, and has its own checks.
+    if inflated > whole or (inflated < whole and set(filters) <= INFLATED):
+        raise InputError(
+            f"{_place(data)}: found unreadable data (a chunk that does not inflate to its {whole} "
+            "bytes), expected a complete table"
+        )
 
 
 def _reason(error: Exception) -> str:
     """HDF5's own words, on one line: the part in brackets says why."""
-    text = " ".join(str(error).split())
+    text = one_line(str(error)) or type(error).__name__
     inner = re.search(r"\((.*)\)", text)
     return inner.group(1) if inner else text

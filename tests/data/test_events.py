@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hdf5_files import draw, expected_pictures, second_kind, table, write
 
-from sevi_jax.data import tables
+from sevi_jax.data import events, tables
 from sevi_jax.data.events import EventCounts, count_electrons, file_kind, read_truth
 from sevi_jax.errors import InputError
 
@@ -159,7 +159,8 @@ def test_file_kinds(tmp_path):
     assert count(tmp_path / "electrons.h5").counts.sum() == 1
 
 
-def test_progress_goes_to_stderr_only_when_asked(tmp_path, data, capsys):
+def test_progress_goes_to_stderr_only_when_asked(tmp_path, data, capsys, monkeypatch):
+    monkeypatch.setattr(events, "PROGRESS_DELAY", 0)
     path = write(tmp_path / "train.h5", second_kind(data))
     list(count_electrons(path, SIZE, progress=False))
     assert capsys.readouterr() == ("", "")
@@ -292,7 +293,7 @@ def test_folder_groups_and_dangling_links(tmp_path):
         file["DetectedElectrons"] = h5py.ExternalLink("nowhere.h5", "x")
     with pytest.raises(InputError) as error:
         count(path)
-    assert_one_line(error, path, "DetectedElectrons", "no such table")
+    assert_one_line(error, path, "DetectedElectrons", "found a link to another file")
     with h5py.File(path, "w") as file:
         file["Other"] = np.zeros(3)
     with pytest.raises(InputError, match="found tables Other, expected one of Distr"):
