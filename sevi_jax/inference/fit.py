@@ -21,16 +21,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax.inference.information import (
+    Factor,
     FreeParameters,
     GaussianPrior,
     PictureParams,
+    factorise,
     fold_factor,
     from_row,
-    invert,
     place_means,
     to_places,
     to_row,
-    weighted_gram,
 )
 from sevi_jax.synthesis.expected import PixelTable, pixel_table
 from sevi_jax.synthesis.legendre import density_nodes, with_constant
@@ -50,6 +50,7 @@ REASONS = (
 _RUNNING = -1
 _DAMPING = 1e-3  # of the first step; relative to the diagonal of the information
 _LARGEST_DAMPING = 1e7
+_ROUNDING = 1e-5  # of a change of the deviance, times sqrt(counts)
 _NEGATIVE_SCALE = 3e-4  # of a density below 0 where that is not allowed
 _SUMMED_MEAN = 16.0  # up to here the deviance's moments are sums over counts, beyond asymptotic
 _TERMS = 60  # P(count > 60) = 1e-16 at a mean of 16
@@ -73,12 +74,12 @@ class FitSpec:
     """
 
     free: FreeParameters
-    iterations: int = 40
+    iterations: int = 200
     tolerance: float = 1e-3
     floor: float = 1e-4
     radius: tuple[float, float] = (0.02, 1.4)
     sigma: tuple[float, float] = (0.002, 0.1)
-    yields: tuple[float, float] = (1e-5, 10.0)
+    yields: tuple[float, float] = (1e-4, 10.0)
     positive: bool = False
 
 
@@ -208,9 +209,9 @@ class _Point:
 
     row: jax.Array
     mean: jax.Array  # [M] of one stored pixel
-    fisher: jax.Array  # [P, P], of the counts alone
-    information: jax.Array  # [P, P], with prior and positivity
-    score: jax.Array  # [P], likewise
+    score: jax.Array  # [P]; 0 where a parameter is held
+    information: Factor  # of the parameters that are not held
+    at_bound: jax.Array  # whether one is held at the end of its range
     belief: jax.Array  # what prior and positivity add to the deviance
 
 
@@ -218,9 +219,131 @@ class _Point:
 class _State:
     best: _Point
     trial: jax.Array
+    foretold: jax.Array  # fall of the objective in the trial step, by the quadratic model
     damping: jax.Array
     iterations: jax.Array
     reason: jax.Array
+
+
+def search(
+    folded: jax.Array,
+    exposure: jax.Array,
+    start: jax.Array,
+    fixed: jax.Array,
+    prior: GaussianPrior | None,
+    spec: FitSpec,
+    factor: float,
+    table: PixelTable,
+    weight: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Finds the optimum for one picture; to be called under jit.
+
+    Args:
+        folded: counts at every place, ``[M]``.
+        exposure: pixels that each is the sum of, ``[M]``.
+        start: row, ``[D]``.
+        fixed: ``[P]`` bool.
+        prior: as in `fit`.
+        spec: as in `fit`.
+        factor: as in `fit_places`.
+        table: as in `fit_places`.
+        weight: for weighted least squares, sum weight * (count - mean)^2, in place of the Poisson
+            deviance: it bears counts where the model has none.
+
+    Returns:
+        row ``[D]``, code of the reason, evaluations used.
+    """
+    free = spec.free
+    total, pixels = jnp.sum(folded), jnp.sum(exposure)
+    per_pixel = total / jnp.maximum(pixels, 1.0)
+    floor = jnp.maximum(spec.floor * per_pixel, 1e-30)
+    # the means are rounded to 1e-6 or so, every pixel's deviance therefore to 1e-6 sqrt(mean)
+    rounding = _ROUNDING * jnp.sqrt(total)
+    low, high = _bounds(spec, total)
+    start = jnp.clip(start, low, high)
+
+    def evaluate(row):
+        mean, jacobian = place_means(row, free, table, factor)
+        weights = 1 / jnp.maximum(mean, floor) if weight is None else weight * exposure
+        residual = (folded - exposure * mean) * weights
+        belief, slope, curvature = _beliefs(row, prior, spec)
+        score = jnp.matmul(residual, jacobian, precision="highest") - slope
+        value, low_end, high_end = row[free.index], low[free.index], high[free.index]
+        outward = ((value <= low_end) & (score < 0)) | ((value >= high_end) & (score > 0))
+        loose = ~(outward | fixed)
+        information = _loose_factor(jacobian, exposure * weights, curvature, loose)
+        score = jnp.where(loose, score, 0.0)
+        return _Point(row, mean, score, information, jnp.any(outward & ~fixed), belief)
+
+    def misfit(point):
+        """What is minimised, at every place."""
+        if weight is None:
+            return 2 * _half_deviance(point.mean, folded, exposure, floor)
+        return weight * (folded - exposure * point.mean) ** 2
+
+    def rise(point, other):
+        """Objective of `other` less that of `point`."""
+        return jnp.sum(misfit(other) - misfit(point)) + other.belief - point.belief
+
+    def advance(state):
+        point = evaluate(state.trial)
+        first = state.iterations == 0
+        change = rise(state.best, point)
+        better = first | (change <= spec.tolerance + rounding)
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), point, state.best)
+        # the classic rule: less damping as long as the quadratic model foretells the change
+        ratio = -change / jnp.maximum(state.foretold, spec.tolerance)
+        change_by = jnp.where(ratio > 0.75, 0.1, jnp.where(ratio > 0.25, 1.0, 4.0))
+        change_by = jnp.where(first, 1.0, jnp.where(better, jnp.minimum(change_by, 2.0), 6.0))
+        damping = jnp.maximum(state.damping * change_by, 1e-6)
+        trial, gain, foretold = _step(best, damping, fixed, spec, low, high)
+        # shells in one place, perhaps only at the start: more damping makes the step exist
+        exists = jnp.all(jnp.isfinite(trial))
+        damping = jnp.where(exists, damping, jnp.maximum(8 * damping, _DAMPING))
+        trial = jnp.where(exists, trial, best.row)
+        reason = jnp.where(
+            exists & (gain < spec.tolerance),
+            jnp.where(best.at_bound, _BOUND, _CONVERGED),
+            jnp.where(damping > _LARGEST_DAMPING, jnp.where(exists, _STUCK, _SINGULAR), _RUNNING),
+        )
+        count = state.iterations + 1
+        return _State(best, trial, foretold, damping, count, reason.astype(jnp.int32))
+
+    def running(state):
+        return (state.reason == _RUNNING) & (state.iterations < spec.iterations)
+
+    valid = jnp.all(jnp.isfinite(start)) & jnp.all(jnp.isfinite(folded) & (folded >= 0))
+    reason = jnp.where(~valid, _NOT_FINITE, jnp.where(total > 0, _RUNNING, _EMPTY))
+    size = len(free.index)
+    square, zeros = jnp.zeros((size, size), jnp.float32), jnp.zeros(size, jnp.float32)
+    nothing = Factor(zeros, square, square)
+    nowhere = _Point(
+        start, jnp.ones_like(folded), zeros, nothing, jnp.bool_(False), jnp.float32(0.0)
+    )
+    reason = reason.astype(jnp.int32)
+    state = _State(nowhere, start, jnp.float32(0.0), jnp.float32(_DAMPING), jnp.int32(0), reason)
+    state = jax.lax.while_loop(running, advance, state)
+    # the last step is known already, and too small to go wrong
+    row = jnp.where(state.reason == _CONVERGED, state.trial, state.best.row)
+    reason = jnp.where(state.reason == _RUNNING, _ITERATIONS, state.reason)
+    return row, reason, state.iterations
+
+
+def _beliefs(
+    row: jax.Array, prior: GaussianPrior | None, spec: FitSpec
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Quadratic form, and half its slope and curvature, of all that is not the counts."""
+    free = spec.free
+    value, slope = jnp.float32(0.0), jnp.zeros(len(free.index), jnp.float32)
+    curvature = jnp.zeros((len(free.index),) * 2, jnp.float32)
+    if prior is not None:
+        off = row[free.index] - prior.mean
+        pull = jnp.matmul(prior.precision, off, precision="highest")
+        value, slope, curvature = value + off @ pull, slope + pull, curvature + prior.precision
+    if spec.positive:
+        added = _negativity(row, free)
+        value, slope, curvature = value + added[0], slope + added[1], curvature + added[2]
+    return value, slope, curvature
 
 
 def _fit_one(
@@ -236,89 +359,23 @@ def _fit_one(
     """Fits one picture ``[Q, M]`` from the row `start`."""
     free = spec.free
     folded, exposure = jnp.sum(counts, axis=0), jnp.sum(used, axis=0)
-    total, pixels = jnp.sum(folded), jnp.sum(exposure)
-    per_pixel = total / jnp.maximum(pixels, 1.0)
-    floor = jnp.maximum(spec.floor * per_pixel, 1e-30)
-    low, high = _bounds(spec, total)
-    start = jnp.clip(start, low, high)
-
-    def beliefs(row):
-        """Quadratic form, and half its slope and curvature, of all that is not the counts."""
-        value, slope = jnp.float32(0.0), jnp.zeros(len(free.index), jnp.float32)
-        curvature = jnp.zeros((len(free.index),) * 2, jnp.float32)
-        if prior is not None:
-            off = row[free.index] - prior.mean
-            pull = jnp.matmul(prior.precision, off, precision="highest")
-            value, slope, curvature = value + off @ pull, slope + pull, curvature + prior.precision
-        if spec.positive:
-            added = _negativity(row, free)
-            value, slope, curvature = value + added[0], slope + added[1], curvature + added[2]
-        return value, slope, curvature
-
-    def evaluate(row):
-        mean, jacobian = place_means(row, free, table, factor)
-        floored = jnp.maximum(mean, floor)
-        fisher = weighted_gram(jacobian, exposure / floored)
-        residual = (folded - exposure * mean) / floored
-        score = jnp.matmul(residual, jacobian, precision="highest")
-        value, slope, curvature = beliefs(row)
-        return _Point(row, mean, fisher, fisher + curvature, score - slope, value), jacobian
-
-    def rise(point, other):
-        """Objective of `other` less that of `point`."""
-        parts = (_half_deviance(p.mean, folded, exposure, floor) for p in (other, point))
-        first, second = parts
-        return 2 * jnp.sum(first - second) + other.belief - point.belief
-
-    def advance(state):
-        point, _ = evaluate(state.trial)
-        first = state.iterations == 0
-        change = rise(state.best, point)
-        # of a change as small as this one rounding may decide the sign
-        better = first | (change <= spec.tolerance)
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), point, state.best)
-        factor = jnp.where(first, 1.0, jnp.where(better, 0.1, 8.0))
-        damping = jnp.maximum(state.damping * factor, 1e-7)
-        trial, gain, at_bound = _step(best, damping, fixed, spec, low, high)
-        done = gain < spec.tolerance
-        # a gain that is not finite (shells in one place, perhaps only at the start) is not the
-        # end as long as the damped step exists
-        reason = jnp.where(
-            ~jnp.all(jnp.isfinite(trial)),
-            _SINGULAR,
-            jnp.where(
-                done,
-                jnp.where(at_bound, _BOUND, _CONVERGED),
-                jnp.where(damping > _LARGEST_DAMPING, _STUCK, _RUNNING),
-            ),
-        )
-        return _State(best, trial, damping, state.iterations + 1, reason.astype(jnp.int32))
-
-    def running(state):
-        return (state.reason == _RUNNING) & (state.iterations < spec.iterations)
-
-    valid = jnp.all(jnp.isfinite(start)) & jnp.all(jnp.isfinite(counts) & (counts >= 0))
-    reason = jnp.where(~valid, _NOT_FINITE, jnp.where(total > 0, _RUNNING, _EMPTY))
-    size = len(free.index)
-    square, zeros = jnp.zeros((size, size), jnp.float32), jnp.zeros(size, jnp.float32)
-    ones = jnp.ones_like(folded)
-    nowhere = _Point(start, ones, square, square, zeros, jnp.float32(0.0))
-    state = _State(nowhere, start, jnp.float32(_DAMPING), jnp.int32(0), reason.astype(jnp.int32))
-    state = jax.lax.while_loop(running, advance, state)
-
-    # the last step is known already, and too small to go wrong
-    last = jnp.where(state.reason == _CONVERGED, state.trial, state.best.row)
-    point, jacobian = evaluate(last)
-    determined = ~fixed
-    information = jnp.where(determined[:, None] & determined, point.information, jnp.eye(size))
-    covariance = jnp.where(determined[:, None] & determined, invert(information), 0.0)
-    parameters = jnp.einsum("ij,ji->", point.fisher, covariance, precision="highest")
+    row, reason, iterations = search(folded, exposure, start, fixed, prior, spec, factor, table)
+    pixels = jnp.sum(exposure)
+    per_pixel = jnp.sum(folded) / jnp.maximum(pixels, 1.0)
+    mean, jacobian = place_means(row, free, table, factor)
+    floored = jnp.maximum(mean, jnp.maximum(spec.floor * per_pixel, 1e-30))
+    added = _beliefs(row, prior, spec)[2]
+    loose = ~fixed
+    covariance = _loose_factor(jacobian, exposure / floored, added, loose).inverse()
+    covariance = jnp.where(loose[:, None] & loose, covariance, 0.0)
+    # what the counts determine: all of it, but for what prior and positivity do
+    believed = jnp.einsum("ij,ji->", added, covariance, precision="highest")
+    parameters = jnp.sum(loose) - believed
     smallest = 1e-7 * per_pixel
-    mean = jnp.maximum(point.mean, smallest)
+    mean = jnp.maximum(mean, smallest)
     deviance = 2 * jnp.sum(_half_deviance(mean, counts, used, smallest))
     expected, variance = _deviance_moments(mean, jacobian, covariance, exposure)
-    row, spread = _sorted_rows(point.row, covariance, free)
-    reason = jnp.where(state.reason == _RUNNING, _ITERATIONS, state.reason)
+    row, spread = _sorted_rows(row, covariance, free)
     finite = jnp.all(jnp.isfinite(covariance)) | (reason >= _NOT_FINITE)
     reason = jnp.where(finite, reason, _SINGULAR)
     return Fit(
@@ -332,7 +389,7 @@ def _fit_one(
         p_value=upper_tail(deviance, expected, variance),
         converged=reason == _CONVERGED,
         reason=reason,
-        iterations=state.iterations,
+        iterations=iterations,
     )
 
 
@@ -378,6 +435,15 @@ def _bounds(spec: FitSpec, total: jax.Array) -> tuple[jax.Array, jax.Array]:
     return row(0, -np.inf), row(1, np.inf)
 
 
+def _loose_factor(
+    jacobian: jax.Array, weight: jax.Array, added: jax.Array, loose: jax.Array
+) -> Factor:
+    """Factorises the information of the parameters that are not held; 1 for those that are."""
+    eye = jnp.eye(len(loose), dtype=jnp.float32)
+    added = jnp.where(loose[:, None] & loose, added, jnp.where(loose, 0.0, eye))
+    return factorise(jnp.where(loose, jacobian, 0.0), weight, added)
+
+
 def _step(
     point: _Point, damping: jax.Array, fixed: jax.Array, spec: FitSpec, low, high
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -385,27 +451,13 @@ def _step(
 
     Returns:
         the new row, the gain of the undamped step in deviance (not finite where the information is
-        singular), and whether a parameter is held at its bound.
+        singular), and that of the step taken, by the quadratic model.
     """
-    free, index, fisher = spec.free, spec.free.index, point.information
-    value = point.row[index]
-    at_bound = ((value <= low[index]) & (point.score < 0)) | (
-        (value >= high[index]) & (point.score > 0)
-    )
-    at_bound &= ~fixed
-    held = at_bound | fixed
-    loose = ~held
-    scale = jax.lax.rsqrt(jnp.where(loose, jnp.diagonal(fisher), 1.0))
-    eye = jnp.eye(len(index), dtype=jnp.float32)
-    scaled = fisher * scale[:, None] * scale
-    scaled = jnp.where(loose[:, None] & loose, scaled, eye)
-    score = jnp.where(loose, point.score * scale, 0.0)
-
-    def solve(added):
-        return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(scaled + added * eye), score)
-
-    gain = jnp.dot(score, solve(jnp.float32(0.0)), precision="highest")
-    step = jnp.zeros_like(point.row).at[index].set(solve(damping) * scale)
+    free, index = spec.free, spec.free.index
+    information, score = point.information, point.score
+    gain = jnp.dot(score, information.solve(score), precision="highest")
+    direction = information.solve(score, damping)
+    step = jnp.zeros_like(point.row).at[index].set(direction)
 
     # the means are linear in yield * beta: there the step is straight. R and sigma move by at most
     # a sigma and by a factor of 2: further the linear approximation does not reach.
@@ -424,7 +476,10 @@ def _step(
     background = from_row(point.row, free).background + length * moved.background
     row = to_row(PictureParams(new, background), free)
     row = jnp.where(_at(fixed, free), point.row, jnp.clip(row, low, high))
-    return row, gain, jnp.any(at_bound)
+    # direction' (information + damping / scale^2) direction is score' direction
+    along = jnp.dot(score, direction, precision="highest")
+    curved = along - damping * jnp.sum((direction / information.scale) ** 2)
+    return row, gain, length * (2 * along - length * curved)
 
 
 def _at(free_ones: jax.Array, free: FreeParameters) -> jax.Array:

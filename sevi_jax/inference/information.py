@@ -36,6 +36,7 @@ from sevi_jax.synthesis.raster import ImageSpec
 from sevi_jax.synthesis.types import ShellParams
 
 BACKGROUND_TERMS = (0, 1, 6)
+_SHIFT = 1e-5  # well above float32's rounding of sums of products
 
 
 @flax.struct.dataclass
@@ -347,9 +348,12 @@ def _information(params, mask, prior, free, image, table):
         mean, jacobian = place_means(row, free, table, fold_factor(image))
         # no electrons are expected outside the outermost shell, nor is anything learned there
         floor = 1e-7 * jnp.sum(exposure * jnp.abs(mean)) / jnp.maximum(jnp.sum(exposure), 1.0)
-        fisher = weighted_gram(jacobian, exposure / jnp.maximum(mean, floor))
-        fisher = fisher if prior is None else fisher + prior.precision
-        covariance = invert(fisher)
+        weight = exposure / jnp.maximum(mean, floor)
+        added = (
+            jnp.zeros((jacobian.shape[1],) * 2, jnp.float32) if prior is None else prior.precision
+        )
+        fisher = weighted_gram(jacobian, weight) + added
+        covariance = factorise(jacobian, weight, added).inverse()
         errors = jnp.sqrt(jnp.diagonal(covariance))
         return Information(fisher, covariance, errors, expected_distance(covariance, free))
 
@@ -363,18 +367,70 @@ def weighted_gram(jacobian: jax.Array, weight: jax.Array) -> jax.Array:
     return jnp.matmul((weight[:, None] * jacobian).T, jacobian, precision="highest")
 
 
-def invert(matrix: jax.Array) -> jax.Array:
-    """Inverts a positive matrix ``[P, P]``; not finite where it has no inverse.
+@flax.struct.dataclass
+class Factor:
+    """A positive matrix F ``[P, P]`` as F = S^-1 L1 G L1' S^-1, S diagonal and L1 triangular.
 
-    R, the yields and beta_24 differ by ten orders of magnitude, too much for float32: the matrix
-    is scaled to a diagonal of ones first.
+    Attributes:
+        scale: diagonal of S, ``[P]``: the first two are numbers of order 1, whatever the units.
+        outer: L1.
+        inner: G.
     """
-    scale = jax.lax.rsqrt(jnp.diagonal(matrix))
-    scaled = matrix * scale[:, None] * scale
-    factor = jax.scipy.linalg.cho_factor(scaled, lower=True)
-    eye = jnp.eye(len(matrix), dtype=matrix.dtype)
-    inverse = jax.scipy.linalg.cho_solve(factor, eye) * scale[:, None] * scale
-    return (inverse + inverse.T) / 2
+
+    scale: jax.Array
+    outer: jax.Array
+    inner: jax.Array
+
+    def solve(self, right: jax.Array, damping: jax.Array | float = 0.0) -> jax.Array:
+        """Solves (F + damping * S^-2) x = right, ``[P]`` or ``[P, n]``; not finite if singular."""
+        eye = jnp.eye(len(self.scale), dtype=self.outer.dtype)
+
+        def outward(y, transposed=0):
+            return jax.scipy.linalg.solve_triangular(self.outer, y, lower=True, trans=transposed)
+
+        root = outward(eye)
+        inner = self.inner + damping * jnp.matmul(root, root.T, precision="highest")
+        shape = (-1, *[1] * (right.ndim - 1))
+        scale = self.scale.reshape(shape)
+        inside = jax.scipy.linalg.cho_solve(
+            jax.scipy.linalg.cho_factor(inner, lower=True), outward(right * scale)
+        )
+        return outward(inside, 1) * scale
+
+    def inverse(self) -> jax.Array:
+        """F^-1, ``[P, P]``."""
+        inverse = self.solve(jnp.eye(len(self.scale), dtype=self.outer.dtype))
+        return (inverse + inverse.T) / 2
+
+
+def factorise(jacobian: jax.Array, weight: jax.Array, added: jax.Array) -> Factor:
+    """Factorises J' diag(weight) J + added, more exactly than its float32 sums would allow.
+
+    Two shells within a sigma of each other make it so nearly singular (eigenvalues of 1e-7 of the
+    diagonal) that its float32 sums are no longer positive. So, as in a Cholesky QR with a shift and
+    a second pass (Fukaya et al. 2020, SIAM J. Sci. Comput. 42, A477): the factor of a slightly
+    larger matrix turns the columns of J into nearly orthogonal ones, whose products are then summed
+    anew.
+
+    Args:
+        jacobian: ``[M, P]``.
+        weight: ``[M]``, not negative.
+        added: ``[P, P]``, positive or zero: information that is not from the counts.
+    """
+    columns = jnp.sqrt(weight)[:, None] * jacobian
+    diagonal = jnp.sum(columns * columns, axis=0) + jnp.diagonal(added)
+    scale = jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1.0))
+    columns, added = columns * scale, added * scale[:, None] * scale
+    first = jnp.matmul(columns.T, columns, precision="highest") + added
+    shift = _SHIFT * jnp.eye(len(scale), dtype=first.dtype)
+    outer = jnp.linalg.cholesky(first + shift)
+
+    def inward(matrix):
+        return jax.scipy.linalg.solve_triangular(outer, matrix, lower=True)
+
+    turned = inward(columns.T)
+    inner = jnp.matmul(turned, turned.T, precision="highest") + inward(inward(added).T)
+    return Factor(scale, outer, inner)
 
 
 def expected_distance(covariance: jax.Array, free: FreeParameters) -> jax.Array:
