@@ -11,7 +11,15 @@ import numpy as np
 
 from sevi_jax.data import fields
 from sevi_jax.data.replacing import replacing
-from sevi_jax.data.tables import Table, check_file, find_dataset, one_line, open_file, read_texts
+from sevi_jax.data.tables import (
+    Table,
+    check_file,
+    find_dataset,
+    has_dataset,
+    one_line,
+    open_file,
+    read_texts,
+)
 from sevi_jax.errors import InputError
 
 ORDERS = 12
@@ -138,15 +146,17 @@ def _write_table(path: pathlib.Path, pictures: Sequence[Mapping[str, Any]]) -> N
     with h5py.File(path, "w") as file:
         file[fields.ANSWER] = rows
         file[fields.ANSWER].attrs["convention"] = fields.CONVENTION
-        names = [str(picture["file"]) for picture in pictures]
-        file.create_dataset(PICTURES, data=names, dtype=h5py.string_dtype())
+        names = [str(picture["file"]).encode("utf-8", "surrogateescape") for picture in pictures]
+        # Of a fixed length, which `read_texts` demands.
+        length = max(map(len, names)) or 1
+        file.create_dataset(PICTURES, data=names, dtype=h5py.string_dtype("utf-8", length))
 
 
 def _read_table(path: pathlib.Path) -> list[dict[str, Any]]:
     shell_fields = (fields.SPHERE_ID.at(0), fields.RADIUS.at(1), fields.BETA.at(2))
     with open_file(path) as file:
         names = [None]
-        if PICTURES in file:
+        if has_dataset(file, PICTURES):
             names = read_texts(find_dataset(file, PICTURES))
         if len(names) > 1:
             shell_fields = (PICTURE_ID, *shell_fields)

@@ -749,7 +749,7 @@ def pictures(value):
     return written(json.dumps({"pictures": value}).encode())
 
 
-def answer_table(names=("a", "b"), **changes):
+def answer_table(names=(b"a", b"b"), kind="S1", **changes):
     def build(path):
         columns = {
             "PictureId": np.array([0, 1], "i4"),
@@ -759,9 +759,20 @@ def answer_table(names=("a", "b"), **changes):
         } | changes
         with h5py.File(path, "w") as file:
             file["Answer"] = table(**columns)
-            file["Pictures"] = names
+            file.create_dataset("Pictures", data=names, dtype=kind)
 
     return build
+
+
+def many_names(path):
+    """A hundred megabytes of names in a file of one kilobyte."""
+    answer_table()(path)
+    with h5py.File(path, "r+") as file:
+        del file["Pictures"]
+        names = file.create_dataset(
+            "Pictures", (100,), "S1000000", chunks=(100,), compression="gzip"
+        )
+        names.id.write_direct_chunk((0,), zlib.compress(bytes(10**8)))
 
 
 def long_json(path):
@@ -793,9 +804,18 @@ ANSWERS = {
         lambda path: h5py.File(path, "w").create_group("Answer").file.close(),
         "table Answer: found a group",
     ),
-    "names_numbers.h5": (answer_table(names=[1, 2]), "table Pictures: found int64"),
-    "names_rank.h5": (answer_table(names=[["a", "b"]]), "table Pictures: found object of shape"),
-    "names_bytes.h5": (answer_table(names=[b"\xff", b"b"]), "table Pictures: found unreadable"),
+    "names_numbers.h5": (answer_table([1, 2], "i4"), "table Pictures: found int32 of shape"),
+    "names_rank.h5": (answer_table([[b"a", b"b"]]), "table Pictures: found |S1 of shape (1, 2)"),
+    "names_length.h5": (answer_table(kind=h5py.string_dtype()), "expected texts of a fixed length"),
+    "names_heap.h5": (
+        changed(
+            answer_table(kind=h5py.string_dtype()),
+            lambda c: c[: c.index(b"GCOL") + 16] + bytes(99) + c[c.index(b"GCOL") + 115 :],
+        ),
+        "expected texts of a fixed length",
+    ),
+    "names_long.h5": (many_names, "table Pictures: found 100000000 bytes"),
+    "names_tree.h5": (changed(answer_table(), spoil(b"TREE")), "table Pictures: found unreadable"),
     "picture.h5": (answer_table(PictureId=np.array([0, 2], "i4")), "field PictureId: found 2"),
     "picture_minus.h5": (answer_table(PictureId=np.array([0, -1], "i4")), "PictureId: found -1"),
     "beta.h5": (answer_table(beta=np.full((2, 12), np.nan)), "field beta: found a value"),

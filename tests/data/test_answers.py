@@ -66,6 +66,12 @@ def test_table_of_one_picture_is_that_of_the_spec(tmp_path):
         assert "literature" in table.attrs["convention"]
 
 
+def test_names_of_any_letters(tmp_path):
+    names = ["µm/a b.npy", "", "latin1-\udce9.npy"]  # the last as Python has names of other systems
+    write_answer(tmp_path / "a.h5", [{**PICTURES[0], "file": name} for name in names])
+    assert [picture["file"] for picture in read_answer(tmp_path / "a.h5")] == names
+
+
 def test_short_betas_are_padded_and_long_ones_refused(tmp_path):
     shell = {"R": 0.5, "sigma": None, "beta": [1.0, 2.0]}
     write_answer(tmp_path / "a.h5", [{"file": "x", "shells": [shell]}])
