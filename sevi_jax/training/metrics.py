@@ -3,23 +3,34 @@
 import json
 import os
 import pathlib
+import sys
+import time
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2, summary_pb2
 
 FILE_NAME = "metrics.jsonl"
+BOARD = "tensorboard"
+_events: Any = event_pb2  # generated code, whose names no type checker sees
+_summaries: Any = summary_pb2
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns the metrics of a run, oldest first; a last line cut off by a kill is left out."""
+    """Returns the metrics of a run, oldest first.
+
+    A last line cut off by a kill is left out; so is any other that is no longer what was written,
+    and that is said on stderr.
+    """
     path = workdir / FILE_NAME
+    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
     rows = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+    for number, line in enumerate(lines[:-1], start=1):
+        row = _row(line)
+        if row is None:
+            print(f"{path}: line {number} is damaged and left out", file=sys.stderr)
+        else:
+            rows.append(row)
     return rows
 
 
@@ -36,26 +47,51 @@ class MetricsWriter:
     """
 
     def __init__(self, workdir: pathlib.Path, step: int):
-        self._path = workdir / FILE_NAME
+        path = workdir / FILE_NAME
         kept = [row for row in read_metrics(workdir) if row["step"] <= step]
-        temporary = self._path.with_suffix(".tmp")
+        temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        os.replace(temporary, self._path)
-        self._file = self._path.open("a")
-        self._board = SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=step + 1, write_to_disk=True
-        )
+        os.replace(temporary, path)
+        (workdir / BOARD).mkdir(exist_ok=True)
+        # Not tensorboardX's SummaryWriter: its thread dies when the disk is full, and the queue to
+        # it then blocks for ever. The process in the name: two may start in one second.
+        self._board = EventsWriter(str(workdir / BOARD / "events"), f".{os.getpid()}")
+        # TensorBoard hides what came after this step before
+        restart = _events.SessionLog(status=_events.SessionLog.START)
+        self._write_event(step=step + 1, session_log=restart)
+        self._file = path.open("a")
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
         """Appends one line, and the same to TensorBoard."""
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        value = _summaries.Summary.Value
+        scalars = [value(tag=f"{kind}/{name}", simple_value=x) for name, x in values.items()]
+        self._write_event(step=step, summary=_summaries.Summary(value=scalars))
+
+    def sync(self) -> None:
+        """Waits until the lines are on disk, to be called before a checkpoint of their steps."""
+        os.fsync(self._file.fileno())
+
+    def _write_event(self, **fields: Any) -> None:
+        self._board.write_event(_events.Event(wall_time=time.time(), **fields))
+        self._board.flush()
 
     def __enter__(self) -> "MetricsWriter":
         return self
 
     def __exit__(self, *unused) -> None:
-        self._file.close()
-        self._board.close()
+        try:
+            self._file.close()
+        finally:
+            self._board.close()
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The object on a line; None if it is not one that `MetricsWriter` wrote."""
+    try:
+        row = json.loads(line)
+        is_whole = isinstance(row["kind"], str) and isinstance(row["step"], int)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return row if is_whole else None
