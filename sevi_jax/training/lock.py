@@ -1,0 +1,106 @@
+"""One training at a time in a folder. Knows nothing of what is in the folder.
+
+The lock is `flock` on a file, which the system lets go of when the process ends, however it ends;
+the file names the process. That is not enough in two places: some network file systems know no
+`flock`, and on some it ends at the machine. So a file that names a process of another machine is
+believed, and without `flock` one that names a living process of this machine is.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from sevi_jax.errors import InputError
+
+FILE_NAME = "train.lock"
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Holds the folder's lock; makes the folder, and deletes it if it is new and stays empty.
+
+    Raises:
+        InputError: if another process holds the lock, naming the process and its host.
+    """
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE_NAME
+    try:
+        file = _acquire(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # while it is held: no other process's can stand there
+            os.close(file)
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _acquire(path: pathlib.Path) -> int:
+    """Returns the locked file, which names this process, or raises InputError."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _refuse_if_held(file, path)
+            # the holder before may have deleted its file after this one opened it
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file), path.stat()):
+                    os.ftruncate(file, 0)
+                    os.pwrite(file, json.dumps(_process(os.getpid())).encode(), 0)
+                    return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _refuse_if_held(file: int, path: pathlib.Path) -> None:
+    """Locks the open file; raises InputError where another process has it or may have it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_held = False
+    except BlockingIOError:
+        is_held = True
+    except OSError:  # a file system without flock
+        is_held = None
+    try:
+        owner = json.loads(os.pread(file, 4096, 0) or "{}")
+        pid, host = owner.get("pid"), owner.get("host")
+    except (ValueError, AttributeError):
+        owner, pid, host = {}, None, None
+    here = _process(pid) if isinstance(pid, int) else {}
+    if is_held or (is_held is None and pid is not None and owner == here):
+        who = "another process" if pid is None else f"process {pid} on {host}"
+        raise InputError(f"{path.parent}: {who} trains here already")
+    is_near = host == here.get("host") or (here.get("boot") and owner.get("boot") == here["boot"])
+    if pid is not None and not is_near:
+        raise InputError(
+            f"{path.parent}: process {pid} on {host} began to train here and has not said that it "
+            f"ended; if it runs no more, delete {path}"
+        )
+
+
+def _process(pid: int) -> dict[str, Any]:
+    """What tells a process from all others: its number comes again, and so may a host's name."""
+    return {
+        "pid": pid,
+        "host": socket.gethostname(),
+        "boot": _text("/proc/sys/kernel/random/boot_id"),
+        # the 22nd field, in ticks since boot; the 2nd, a name in brackets, may hold spaces
+        "started": _text(f"/proc/{pid}/stat").rpartition(")")[2].split()[19:20],
+    }
+
+
+def _text(path: str) -> str:
+    """The text of a file of Linux; empty where there is none."""
+    try:
+        return pathlib.Path(path).read_text().strip()
+    except OSError:
+        return ""
