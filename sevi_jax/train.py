@@ -30,24 +30,36 @@ def main() -> int:
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{commands.config_name()}")
     init_from = pathlib.Path(_INIT_FROM.value) if _INIT_FROM.value else None
     # JAX takes a second to load; mistakes in flags shall not wait for it
-    from sevi_jax.inference import report
-    from sevi_jax.inference.run import load_run
-    from sevi_jax.training.loop import NonFiniteLoss, train
+    from sevi_jax.training.loop import Diverged, train
 
     try:
-        if not train(config, workdir, init_from):
-            return 0
-    except NonFiniteLoss as error:
-        print(f"sevi_jax.train: stopped, not finite at {error}", file=sys.stderr)
+        if train(config, workdir, init_from):
+            _judge(workdir, config.eval.pictures)
+    except Diverged as error:
+        print(
+            f"sevi_jax.train: stopped at {error}; the same command goes on from the newest "
+            "checkpoint, which is from before",
+            file=sys.stderr,
+        )
         return 1
-    print(f"judging the best checkpoint on {config.eval.pictures} held-out pictures ...")
+    except OSError as error:  # a write to an open file does not say which
+        name = error.filename or str(workdir)
+        raise OSError(error.errno, error.strerror or str(error), name) from error
+    return 0
+
+
+def _judge(workdir: pathlib.Path, pictures: int) -> None:
+    """Judges the best checkpoint on held-out pictures; writes and prints the report."""
+    from sevi_jax.inference import report
+    from sevi_jax.inference.run import load_run
+
+    print(f"judging the best checkpoint on {pictures} held-out pictures ...")
     run = load_run(workdir)
-    judged = report.judge_held_out(run, *run.held_out(config.eval.pictures))
+    judged = report.judge_held_out(run, *run.held_out(pictures))
     result = report.write_report(workdir, run, judged, "held_out")
     report.write_loss_curve(workdir)
     print(report.table(result))
     print(f"figures: {workdir}/loss.png, {workdir}/held_out_betas.png and others")
-    return 0
 
 
 if __name__ == "__main__":

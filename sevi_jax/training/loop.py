@@ -1,8 +1,10 @@
-"""The training loop. Order at every step: step, log, and at an interval evaluate, then save.
+"""The training loop. Order at every step: step, log, and at an interval evaluate, log, save.
 
-Nothing here computes on the device by itself; all that is in `step`.
+Nothing here computes on the device by itself; all that is in `step`. What is saved has its metrics
+on disk and only finite numbers in it.
 """
 
+import collections
 import contextlib
 import dataclasses
 import json
@@ -25,6 +27,7 @@ from sevi_jax.config import Config
 from sevi_jax.errors import InputError
 from sevi_jax.prng import root_key
 from sevi_jax.training.checkpoint import Checkpoints
+from sevi_jax.training.lock import locked
 from sevi_jax.training.metrics import MetricsWriter
 from sevi_jax.training.sharding import data_mesh
 from sevi_jax.training.specs import network_from, synthesis_from
@@ -44,10 +47,14 @@ from sevi_jax.training.step import (
 )
 
 CONFIG_FILE = "config.json"
+# A loss this many times the largest of the steps before is no bad luck with the pictures: gradients
+# are clipped, so only broken numbers (or a learning rate that breaks them) bring it about.
+SPIKE = 1000.0
+SPIKE_STEPS = 100
 
 
-class NonFiniteLoss(RuntimeError):
-    """The loss or the gradient of a step was not a finite number; the message names the step."""
+class Diverged(RuntimeError):
+    """The numbers of a step cannot be right; the message names the step and what is wrong."""
 
 
 def save_config(workdir: pathlib.Path, config: Config) -> None:
@@ -223,7 +230,7 @@ def _first_state(
 
 
 class _Log:
-    """Collects step metrics and writes their means at each interval; stops at a non-finite one."""
+    """Collects step metrics and writes their means at each interval; stops at impossible ones."""
 
     def __init__(self, config: Config, writer: MetricsWriter, progress: tqdm):
         self._config = config
@@ -233,6 +240,7 @@ class _Log:
         self._rows: list[dict[str, float]] = []
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         self._since = time.monotonic()
+        self._losses = collections.deque[float](maxlen=SPIKE_STEPS)
         self.distance = math.nan  # latest held-out distance
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
@@ -244,16 +252,21 @@ class _Log:
         """Waits for the step that was added last, and writes at the end of an interval.
 
         Raises:
-            NonFiniteLoss: if its loss or gradient is not finite.
+            Diverged: if its loss or gradient is not finite, or the loss leaps.
         """
         if self._pending is None:
             return
         (step, metrics), self._pending = self._pending, None
         row = {name: float(value) for name, value in metrics.items()}
-        if not (math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])):
-            raise NonFiniteLoss(
-                f"step {step}: loss={row['loss']}, gradient norm={row['grad_norm']}"
+        loss, before = row["loss"], max(self._losses, default=math.inf)
+        if not (math.isfinite(loss) and math.isfinite(row["grad_norm"])):
+            raise Diverged(f"step {step}: loss={loss}, gradient norm={row['grad_norm']}")
+        if loss > SPIKE * before > 0:
+            raise Diverged(
+                f"step {step}: loss={loss:g}, more than {SPIKE:g} times the largest of the "
+                f"{len(self._losses)} steps before, {before:g}"
             )
+        self._losses.append(loss)
         self._rows.append(row)
         self._progress.update()
         if step % self._config.train.log_every == 0 or step == self._config.train.steps:
@@ -289,7 +302,7 @@ class _Log:
 
 
 def train(config: Config, workdir: pathlib.Path, init_from: pathlib.Path | None = None) -> bool:
-    """Trains a network, from the newest checkpoint in `workdir` if there is one.
+    """Trains a network, from the newest undamaged checkpoint in `workdir` if there is one.
 
     Args:
         config: configuration.
@@ -300,11 +313,20 @@ def train(config: Config, workdir: pathlib.Path, init_from: pathlib.Path | None 
         Whether all steps are done; False if a signal stopped the run (its state is saved).
 
     Raises:
-        InputError: for a configuration or a folder that does not fit.
-        NonFiniteLoss: naming the step; the newest checkpoint is from before.
+        InputError: for a configuration or a folder that does not fit, a folder in which another
+            process trains, and a checkpoint that cannot be written.
+        OSError: for what else cannot be written.
+        Diverged: naming the step; the newest checkpoint is from before.
     """
     config_module.validate(config)
     trainer = Trainer(config)
+    with locked(workdir):
+        return _train(trainer, workdir, init_from)
+
+
+def _train(trainer: Trainer, workdir: pathlib.Path, init_from: pathlib.Path | None) -> bool:
+    """As `train`, in a locked folder."""
+    config = trainer.config
     if (workdir / CONFIG_FILE).exists():
         check_same_network(config, load_config(workdir), str(workdir))
     with Checkpoints(workdir, config.train.keep) as checkpoints:
@@ -313,7 +335,6 @@ def train(config: Config, workdir: pathlib.Path, init_from: pathlib.Path | None 
         if start >= steps:
             print(f"{workdir}: finished, {start} steps done (train.steps={steps})")
             return True
-        workdir.mkdir(parents=True, exist_ok=True)
         save_config(workdir, config)
         if start:
             print(f"{workdir}: going on from step {start}")
@@ -330,22 +351,34 @@ def train(config: Config, workdir: pathlib.Path, init_from: pathlib.Path | None 
             for done in range(start + 1, steps + 1):
                 state, metrics = trainer.step(state, trainer.root)
                 log.add(done, metrics)
+                checkpoints.check()
                 is_due = done % config.train.eval_every == 0 or done == steps
                 if not (is_due or stop):
                     continue
                 log.flush()
                 since, distance = time.monotonic(), None
                 state = trainer.with_statistics(state)
+                _check_finite(done, "state", state)
+                log.write(done)  # those before the checkpoint are not known to a run that goes on
                 if is_due:
                     values = trainer.evaluate(state)
+                    _check_finite(done, "held-out", values)
                     log.distance = distance = values["distance"]
                     writer.write("eval", done, values)
+                writer.sync()
                 checkpoints.save(done, state, distance)
                 if stop:
-                    log.write(done)
                     checkpoints.wait()
                     tqdm.write(f"{stop[0]}: saved at step {done}; start again to go on")
                     return False
                 log.skip(since)
             checkpoints.wait()
     return True
+
+
+def _check_finite(step: int, what: str, tree: Any) -> None:
+    """Raises Diverged, naming the first array with a number that is not finite."""
+    for path, leaf in jax.tree.leaves_with_path(jax.device_get(tree)):
+        if not np.isfinite(leaf).all():
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise Diverged(f"step {step}: {what}.{name} is not finite")

@@ -170,7 +170,7 @@ def test_non_finite_loss_names_the_step_and_keeps_the_older_checkpoint(tmp_path,
             return dataclasses.replace(state, params=params)
         return None
 
-    with pytest.raises(loop.NonFiniteLoss, match=rf"step {bad}: loss=nan"):
+    with pytest.raises(loop.Diverged, match=rf"step {bad}: loss=nan"):
         small.train(tmp_path, trained_by=with_step(spoil))
     assert saved_steps(tmp_path) == [2]
     expected = small.trainer().initial_state()
