@@ -1,29 +1,42 @@
 """New files that appear whole or not at all; knows nothing of their contents."""
 
 import contextlib
+import errno
+import glob
 import os
 import pathlib
+import re
+import socket
 from collections.abc import Iterator
 
 from sevi_jax.errors import InputError
+
+_SUFFIX = ".partial"
 
 
 @contextlib.contextmanager
 def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives a temporary name beside `path`; renamed on success, deleted on any exception.
 
-    A missing parent folder is created. What stood under `path` stays until the rename.
+    A missing parent folder is created. What stood under `path` stays until the rename. What
+    processes that were killed left of the same file is deleted.
 
     Raises:
         InputError: the folder cannot be made or written to, or `path` is a folder.
+        OSError: the disk is full or fails, also where HDF5 says so in another kind of error.
     """
     path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # a process is known by its number on its own machine only
+    beginning = f".{path.name}.{socket.gethostname()}."
+    temporary = path.with_name(f"{beginning}{os.getpid()}{_SUFFIX}")
     if path.is_dir():
         raise InputError(f"{path}: found a folder, expected the name of a file to write")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
+        for other in path.parent.glob(f"{glob.escape(beginning)}*{_SUFFIX}"):
+            if not _lives(other.name.removeprefix(beginning).removesuffix(_SUFFIX)):
+                other.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
             f"{path}: found {error.strerror} for {error.filename}, expected a writable folder"
@@ -31,5 +44,24 @@ def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        # HDF5 writes the number into a message of several lines
+        code = getattr(error, "errno", None)
+        if code is None and (found := re.search(r"errno = (\d+)", str(error))):
+            code = int(found[1])
+        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise OSError(code, os.strerror(code), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _lives(pid: str) -> bool:
+    """Whether a process of this machine has the number; True where it is not a number."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OverflowError, PermissionError):
+        return True
+    return True
