@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import os
 import pathlib
 import re
 import sys
@@ -119,7 +120,7 @@ def run(main: Callable[[], int | None], module: str, document: str | None) -> No
     """Runs a command line and exits.
 
     Exit status: what `main` returns (None: 0); 2 with one line on stderr for a mistake of the
-    user's.
+    user's, and for a disk that is full, read-only or somebody else's.
 
     Args:
         main: the command, after the flags are parsed.
@@ -140,3 +141,9 @@ def run(main: Callable[[], int | None], module: str, document: str | None) -> No
     except InputError as error:
         print(f"{module}: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{module}: {where}{error.strerror or _reason(error)}", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2)  # HDF5 crashes where the interpreter ends after a file that could not be closed
