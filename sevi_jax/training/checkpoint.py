@@ -207,7 +207,11 @@ class Checkpoints:
     def _steps(self) -> list[int]:
         """Steps of all checkpoints, newest first."""
         with self._disk_trouble_in_one_line("read"):
-            names = [path.name for path in self._folder.glob("*/")]
+            try:
+                paths = [path for path in self._folder.iterdir() if path.is_dir()]
+            except FileNotFoundError:
+                return []
+        names = (path.name for path in paths)
         return sorted((int(x) for x in names if x.isascii() and x.isdigit()), reverse=True)
 
     def _distance(self, step: int) -> float:
