@@ -21,7 +21,7 @@ def seal(folder: pathlib.Path) -> None:
         if path.is_file() and path.parent != folder
     }
     text = json.dumps({"files": files, "own": _own(files)}, indent=0)
-    (folder / FILE_NAME).write_text(text + "\n")
+    (folder / FILE_NAME).write_text(text)
 
 
 def is_sealed(folder: pathlib.Path) -> bool:
