@@ -7,9 +7,11 @@ As a program it trains in the folder given, and kills itself at a moment given:
 EVENT is one of Python's audit events ("os.rename"), PART is what its arguments must contain.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+import resource
 import signal
 import sys
 
@@ -101,6 +103,17 @@ def state_at(workdir, step):
     trainer = Trainer(config())
     with Checkpoints(workdir) as checkpoints:
         return jax.device_get(checkpoints.restore(step, trainer.abstract_state(), trainer.mesh))
+
+
+@contextlib.contextmanager
+def full_disk(size):
+    """No file can become larger than that, which a program sees as it sees a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def kill():

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 
 import jax
@@ -167,13 +166,9 @@ def test_checkpoint_older_than_the_checksums_is_read(run, original):
 
 def test_full_disk_is_one_line_and_the_checkpoints_before_stay(run, capfd):
     before = steps(run)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    try:
-        with pytest.raises(InputError, match=r"/8: cannot be saved \(File too large\)$"):
-            numbers_run.train(run, train__keep=1, train__steps=8)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    match = r"/8: cannot be saved \(File too large\)$"
+    with numbers_run.full_disk(100_000), pytest.raises(InputError, match=match):
+        numbers_run.train(run, train__keep=1, train__steps=8)
     assert "Traceback" not in capfd.readouterr().err
     assert steps(run) == before
     assert numbers_run.train(run, train__keep=1, train__steps=8)
