@@ -253,6 +253,8 @@ class Checkpoints:
 
     def _restore(self, step: int, item: str, like: Any, mesh: Mesh) -> Any:
         folder: Any = self._folder / str(step) / item  # Orbax's own Path type is wanted
+        if not folder.parent.is_dir():
+            raise InputError(f"{folder.parent}: no checkpoint here (any more)")
         if what := self._damage(step, (f"{item}/",)):
             raise InputError(f"{folder.parent}: damaged ({what})")
         sharding = copied(mesh)
@@ -267,8 +269,8 @@ class Checkpoints:
             first = (str(error).strip() or repr(error)).splitlines()[0]
             if not folder.exists():
                 raise InputError(
-                    f"{folder.parent}: gone; the training that runs may have replaced it by a "
-                    "newer one, try again"
+                    f"{folder.parent}: gone while it was read; a training that runs may have "
+                    "replaced it by a newer one: try again"
                 ) from error
             raise InputError(
                 f"{folder.parent}: not a checkpoint of the network in this run's configuration "
