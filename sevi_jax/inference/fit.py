@@ -370,7 +370,7 @@ def _fit_one(
     covariance = jnp.where(loose[:, None] & loose, covariance, 0.0)
     # what the counts determine: all of it, but for what prior and positivity do
     believed = jnp.einsum("ij,ji->", added, covariance, precision="highest")
-    parameters = jnp.sum(loose) - believed
+    parameters = jnp.sum(loose, dtype=jnp.float32) - believed
     smallest = 1e-7 * per_pixel
     mean = jnp.maximum(mean, smallest)
     deviance = 2 * jnp.sum(_half_deviance(mean, counts, used, smallest))

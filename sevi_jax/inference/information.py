@@ -178,18 +178,21 @@ def place_means(
 
     def columns(radius, sigma, electrons, beta):
         """Profiles by R, sigma, yield and beta, and the shell's own: ``[G, L + 1, 4 + L]``."""
-        units = unit_profiles(radius, sigma, free.num_orders)
+        units = unit_profiles(radius, sigma, free.num_orders, table.points)
         own = jnp.einsum("glo,o->gl", units, with_constant(beta), precision="highest")
-        by_shape = jax.jacfwd(shell_profile, argnums=(0, 1))(radius, sigma, beta)
+        by_shape = jax.jacfwd(shell_profile, argnums=(0, 1))(radius, sigma, beta, table.points)
         by_shape = electrons * jnp.stack(by_shape, axis=-1)
         return jnp.concatenate([by_shape, own[..., None], electrons * units[..., 1:]], axis=-1)
 
-    profiles = jax.vmap(columns)(shells.radius, shells.sigma, shells.electrons, shells.beta)
+    # Barriers keep the compiler from computing a profile anew for every window that holds it.
+    profiles = jax.lax.optimization_barrier(
+        jax.vmap(columns)(shells.radius, shells.sigma, shells.electrons, shells.beta)
+    )
     own = jnp.einsum("sgl,s->gl", profiles[..., 2], shells.electrons, precision="highest")
     wanted = free.index[: len(free.index) - free.background]
     profiles = jnp.moveaxis(profiles, 0, 2).reshape(*own.shape, -1)[..., wanted]
     profiles = jnp.concatenate([own[..., None], profiles], axis=-1)
-    projected = project_profiles(profiles, table) * factor
+    projected = project_profiles(jax.lax.optimization_barrier(profiles), table) * factor
     terms = background_terms(jnp.asarray(table.x), jnp.asarray(table.z), free.background)
     jacobian = jnp.concatenate([projected[:, 1:], terms], axis=-1)
     mean = projected[:, 0] + jnp.matmul(terms, params.background, precision="highest")

@@ -33,6 +33,8 @@ from sevi_jax.synthesis.types import ShellParams
 _TRIED_ORDERS = 2  # 2 and 4: what the thin shells of the ladder may have
 _RADIUS_STEP = 0.0125
 _SIGMAS = (0.006, 0.02)
+_LARGEST_SIGMA = 0.025  # a shell does not widen to cover several
+_MISFIT = 0.05  # of the counts of a ring that its shape may differ by
 _ITERATIONS = 6
 _BESIDE = 3.0  # a thin shell is beside another within so many times the sum of their sigmas
 
@@ -73,7 +75,7 @@ def ladder_columns(
     """
 
     def columns(shell):
-        units = unit_profiles(*shell, num_orders)[..., : orders + 1]
+        units = unit_profiles(*shell, num_orders, table.points)[..., : orders + 1]
         counts = project_profiles(units, table) * factor
         return counts.at[:, 0].multiply(0.5).T
 
@@ -125,11 +127,17 @@ def _find_one(folded, exposure, columns, table, spec, factor, ladder) -> Picture
     total, pixels = jnp.sum(folded), jnp.maximum(jnp.sum(exposure), 1.0)
     per_pixel = total / pixels
     # the variance of a count is about the count; one more where it may be zero by chance
-    weight = jnp.where(exposure > 0, 1 / (folded + 1 + 0.1 * exposure * per_pixel), 0.0)
+    variance = folded + 1 + 0.1 * exposure * per_pixel
+    weight = jnp.where(exposure > 0, 1 / variance, 0.0)
+    # where to look next must not depend on how the strongest rings differ from normal ones
+    lenient = jnp.where(exposure > 0, 1 / (variance + (_MISFIT * folded) ** 2), 0.0)
     shell_of = np.array([int(name.rpartition("_")[2]) - 1 for name in free.names])
     shell_of[len(shell_of) - free.background :] = -1
     radius, sigma = (jnp.asarray(x) for x in ladder.shells())
-    quick = dataclasses.replace(spec, iterations=_ITERATIONS, tolerance=3.0, positive=False)
+    narrow = (spec.sigma[0], min(spec.sigma[1], _LARGEST_SIGMA))
+    quick = dataclasses.replace(
+        spec, iterations=_ITERATIONS, tolerance=3.0, positive=False, sigma=narrow
+    )
 
     def refine(row, active):
         """Fits the shells that are active; returns row, sum of squares, residual, Jacobian."""
@@ -153,7 +161,7 @@ def _find_one(folded, exposure, columns, table, spec, factor, ladder) -> Picture
     def add(place, state):
         row, active, residual, jacobian = state
         known = active[shell_of] | (shell_of < 0)
-        gain, amounts = _gains(residual, jacobian, exposure, weight, known, columns)
+        gain, amounts = _gains(residual, jacobian, exposure, lenient, known, columns)
         best = jnp.argmax(gain)
         electrons = jnp.clip(amounts[best, 0], 1e-4 * total, total)
         beta = jnp.clip(amounts[best, 1:] / electrons, -1.0, 2.0)

@@ -47,7 +47,7 @@ _LINE_NODES = 28  # Gauss nodes along the line of sight
 _EDGE_STEP = 0.25  # spacing of the nodes at the edge, in sigma
 _INNER_NODES = 64  # intervals of the nodes inside the edge
 _GRID_STEP = 0.00125  # spacing of the even grid in s, half-widths
-_GRID_POINTS = math.ceil(math.sqrt(2) / _GRID_STEP) + 4  # to the detector's corner, and a margin
+_CORNER = math.sqrt(2)  # the detector's
 _COARSE_PIXEL = 0.006  # half-widths; from here on pixels are integrated with the constant table
 _BLOCK = 32  # at most so many pixels share a window of the even grid in the table
 
@@ -125,7 +125,12 @@ def _unit_profiles_at(
     return jnp.einsum("oka,al->klo", values, to_series, precision="highest")
 
 
-def _on_even_grid(profile_at, radius: jax.Array, sigma: jax.Array) -> jax.Array:
+def grid_points(reach: float) -> int:
+    """Points of an even grid that covers distances up to `reach` half-widths, and a margin."""
+    return math.ceil(reach / _GRID_STEP) + 4
+
+
+def _on_even_grid(profile_at, radius: jax.Array, sigma: jax.Array, points: int) -> jax.Array:
     """Interpolates a shell's profile, a function of s ``[K]``, to the even grid."""
     # edge: s = R + sigma v with v even; inside: s = a (1 - q^2) with q even, so that the nodes
     # crowd where the edge begins. a lies a sigma within the edge: at q = 0 the derivative of q by
@@ -139,7 +144,7 @@ def _on_even_grid(profile_at, radius: jax.Array, sigma: jax.Array) -> jax.Array:
     nodes = jnp.concatenate([radius + sigma * edge_v, inner_end * (1 - inner_q * inner_q)])
     table = profile_at(nodes)
 
-    s = (jnp.arange(_GRID_POINTS, dtype=jnp.float32) - 1) * _GRID_STEP
+    s = (jnp.arange(points, dtype=jnp.float32) - 1) * _GRID_STEP
     v = (s - radius) / sigma
     in_edge = s >= edge_begin
     q = _safe_sqrt(1 - s / inner_end)
@@ -165,22 +170,28 @@ def _on_even_grid(profile_at, radius: jax.Array, sigma: jax.Array) -> jax.Array:
     return jnp.where(per_row(v < high), rows, 0.0)
 
 
-def shell_profile(radius: jax.Array, sigma: jax.Array, beta: jax.Array) -> jax.Array:
+def shell_profile(
+    radius: jax.Array, sigma: jax.Array, beta: jax.Array, points: int | None = None
+) -> jax.Array:
     """Computes the Legendre series of one shell's density on the even grid in s.
 
     Args:
         radius: scalar, half-widths.
         sigma: scalar, half-widths.
         beta: ``[L]``.
+        points: G, of the grid; None covers the detector.
 
     Returns:
-        B_l(s) per electron and squared half-width, ``[_GRID_POINTS, L + 1]``; row k stands for
+        B_l(s) per electron and squared half-width, ``[G, L + 1]``; row k stands for
         ``s = (k - 1) * _GRID_STEP``.
     """
-    return _on_even_grid(lambda s: _profile_at(s, radius, sigma, beta), radius, sigma)
+    points = grid_points(_CORNER) if points is None else points
+    return _on_even_grid(lambda s: _profile_at(s, radius, sigma, beta), radius, sigma, points)
 
 
-def unit_profiles(radius: jax.Array, sigma: jax.Array, num_orders: int) -> jax.Array:
+def unit_profiles(
+    radius: jax.Array, sigma: jax.Array, num_orders: int, points: int | None = None
+) -> jax.Array:
     """Computes the profiles of the densities P_0, P_2, ..., P_2L, each by itself.
 
     The profile of a shell is half the first plus the sum of beta times the others.
@@ -189,11 +200,17 @@ def unit_profiles(radius: jax.Array, sigma: jax.Array, num_orders: int) -> jax.A
         radius: scalar, half-widths.
         sigma: scalar, half-widths.
         num_orders: L.
+        points: as in `shell_profile`.
 
     Returns:
-        ``[_GRID_POINTS, L + 1, L + 1]``: as `shell_profile`, the order of the density last.
+        ``[G, L + 1, L + 1]``: as `shell_profile`, the order of the density last.
     """
-    return _on_even_grid(lambda s: _unit_profiles_at(s, radius, sigma, num_orders), radius, sigma)
+    points = grid_points(_CORNER) if points is None else points
+
+    def profile_at(s):
+        return _unit_profiles_at(s, radius, sigma, num_orders)
+
+    return _on_even_grid(profile_at, radius, sigma, points)
 
 
 @flax.struct.dataclass
@@ -212,6 +229,7 @@ class PixelTable:
         place: the inverse of `pixel`: place of every entry, ``[N]`` int32.
         x: distance of the place from the z axis, half-widths, ``[K * _BLOCK]`` float32.
         z: distance of the place from the x axis.
+        points: G, of the even grid.
     """
 
     start: np.ndarray | jax.Array
@@ -221,6 +239,7 @@ class PixelTable:
     place: np.ndarray | jax.Array
     x: np.ndarray | jax.Array
     z: np.ndarray | jax.Array
+    points: int = flax.struct.field(pytree_node=False)
 
 
 def _pixel_blocks(nearest: np.ndarray, spread: float) -> tuple[np.ndarray, np.ndarray]:
@@ -278,7 +297,8 @@ def tabulate(
 
     Returns:
         The table, NumPy arrays, with N filled places. The pixels of one place should have nearly
-        the same distance from the centre: its window spans them all.
+        the same distance from the centre: its window spans them all. Its grid covers all of them,
+        at least the detector.
     """
     count = min(max(4, math.ceil(width / _GRID_STEP)), 12) if width > 0.003 else 2
     node, node_weight = np.polynomial.legendre.leggauss(count)
@@ -291,7 +311,8 @@ def tabulate(
     pixel, filled = _pixel_blocks(nearest, 2 * _GRID_STEP + width / 2)
     start = np.floor(nearest[pixel].min(1) / _GRID_STEP).astype(int)
     window = int(np.max(np.floor(far[pixel].max(1) / _GRID_STEP).astype(int) - start)) + 4
-    start = np.clip(start, 0, _GRID_POINTS - window)
+    grid = grid_points(max(_CORNER, far.max()))
+    start = np.clip(start, 0, grid - window)
     table = np.zeros((*pixel.shape, window * (num_orders + 1)), np.float32)
     for first in range(0, len(pixel), 128):  # some blocks at a time: float64 needs the room
         part = slice(first, first + 128)
@@ -327,6 +348,7 @@ def tabulate(
         place,
         middle_x,
         middle_z,
+        grid,
     )
 
 
@@ -334,7 +356,7 @@ def project_profiles(profiles: jax.Array, table: PixelTable) -> jax.Array:
     """Projects many profiles at once, by one batched matrix product.
 
     Args:
-        profiles: ``[_GRID_POINTS, L + 1, P]``.
+        profiles: ``[G, L + 1, P]``.
         table: of the same L.
 
     Returns:
@@ -369,7 +391,7 @@ def sample_pixels(profile: jax.Array, x: jax.Array, z: jax.Array, width: float) 
     Differentiable in `x` and `z`.
 
     Args:
-        profile: ``[_GRID_POINTS, L + 1]``.
+        profile: ``[G, L + 1]``, with a G that covers the picture.
         x: middles of the rows, half-widths from the centre, ``[H]``.
         z: middles of the columns, ``[W]``.
         width: of a pixel, half-widths.
@@ -388,7 +410,7 @@ def sample_pixels(profile: jax.Array, x: jax.Array, z: jax.Array, width: float) 
             for j, weight_z in enumerate(weights):
                 x_point, z_point = x_middle + node[i], z + node[j]
                 square = jnp.maximum(x_point * x_point + z_point * z_point, 1e-12)
-                place = jnp.minimum(jnp.sqrt(square) / _GRID_STEP + 1, _GRID_POINTS - 2.5)
+                place = jnp.minimum(jnp.sqrt(square) / _GRID_STEP + 1, len(profile) - 2.5)
                 index = jnp.floor(place)
                 kernel = _cubic_weights(place - index)
                 index = index.astype(jnp.int32)

@@ -1,0 +1,241 @@
+"""From one picture of counts, of any size, to its fitted shells: origin, start, fit, goodness.
+
+The likelihood is fitted to the picture folded about its origin, which loses nothing; how well it
+fits is judged pixel by pixel, unfolded, so that a tilt or an odd order shows.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sevi_jax.errors import InputError
+from sevi_jax.inference.fit import Fit, FitSpec, fit_places, upper_tail
+from sevi_jax.inference.information import FreeParameters, GaussianPrior, PictureParams
+from sevi_jax.inference.placing import (
+    Placement,
+    find_origin,
+    fold_places,
+    mean_picture,
+    origin_step,
+    rebin_about,
+)
+from sevi_jax.inference.start import find_shells
+
+_LARGEST = 1100  # pixels along a side; larger pictures are rebinned
+_COARSE = 160  # pixels along a side are enough to find the shells
+_ORIGIN_STEPS = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is to be fitted.
+
+    Attributes:
+        orders: per shell, inner first, the even orders whose beta is free.
+        background: number of background terms, 0, 1 or 6.
+        origin: pixels, or None to find it.
+        positive: whether densities are kept from falling below 0.
+    """
+
+    orders: tuple[tuple[int, ...], ...]
+    background: int = 0
+    origin: tuple[float, float] | None = None
+    positive: bool = False
+
+    @property
+    def free(self) -> FreeParameters:
+        """The free parameters."""
+        return FreeParameters(self.orders, self.background)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A fitted picture.
+
+    Attributes:
+        counts: the counts fitted (rebinned if the picture was very large), ``[H, W]`` float64.
+        mask: pixels used.
+        mean: the fitted means.
+        placement: where the origin is, pixels of `counts`.
+        origin_error: standard error of the origin, pixels; NaN where it was given.
+        rebinned: pixels of the picture along each side of one of `counts`.
+        fit: the fit, B = 1, lengths in `placement.unit` pixels.
+        free: its free parameters.
+        deviance: of all pixels, not folded.
+        degrees_of_freedom: pixels less what the counts determine.
+        expected_deviance: what the deviance is on average if the model is right.
+        p_value: probability of a larger deviance then.
+        dispersion: variance of the counts over that of Poisson numbers, at least 1: what errors
+            must be scaled by the square root of. See `overdispersion`.
+    """
+
+    counts: np.ndarray
+    mask: np.ndarray
+    mean: np.ndarray
+    placement: Placement
+    origin_error: np.ndarray
+    rebinned: int
+    fit: Fit
+    free: FreeParameters
+    deviance: float
+    degrees_of_freedom: float
+    expected_deviance: float
+    p_value: float
+    dispersion: float
+
+
+def measure(
+    counts: np.ndarray,
+    request: Request,
+    mask: np.ndarray | None = None,
+    start: PictureParams | None = None,
+    prior: GaussianPrior | None = None,
+) -> Measured:
+    """Fits the shells of one picture.
+
+    Args:
+        counts: ``[H, W]``, first axis x, second z.
+        request: what is fitted.
+        mask: ``[H, W]`` bool, False where a pixel is not used; None uses all.
+        start: start values of one picture, in half-widths; None finds them in the picture.
+        prior: for maximum a posteriori, in half-widths; the origin must be given then.
+    """
+    counts = np.asarray(counts, np.float64)
+    mask = np.ones(counts.shape, bool) if mask is None else mask
+    origin = find_origin(np.where(mask, counts, 0.0)) if request.origin is None else request.origin
+    if not all(0 < place < pixels for place, pixels in zip(origin, counts.shape, strict=True)):
+        raise InputError(
+            f"origin {origin[0]:g},{origin[1]:g} lies outside the picture of "
+            f"{counts.shape[0]} x {counts.shape[1]} pixels"
+        )
+    rebinned = -(-max(counts.shape) // _LARGEST)
+    if rebinned > 1:
+        spoiled, _ = rebin_about(np.where(mask, 0.0, 1.0), origin, rebinned)
+        counts, origin = rebin_about(np.where(mask, counts, 0.0), origin, rebinned)
+        mask = spoiled == 0
+    placement = Placement(counts.shape, origin)
+    free = request.free
+    spec = _spec(free, placement, positive=request.positive)
+    if start is None:
+        params = _find(counts, mask, placement, request)
+    else:
+        params = _scaled(start, 1 / placement.half_widths)
+    error = np.full(2, np.nan)
+    if request.origin is None:
+        params, placement, error = _centre(counts, mask, params, placement, free)
+    table, folded, used = fold_places(counts, mask, placement, free.num_orders)
+    params = jax.tree.map(lambda x: jnp.asarray(x)[None], params)
+    found = fit_places(folded[None, None], used[None, None], params, spec, table, prior=prior)
+    found = jax.tree.map(np.asarray, found)
+    mean = mean_picture(jax.tree.map(lambda x: jnp.asarray(x[0]), found.params), free, placement)
+    floor = 1e-7 * counts[mask].mean()
+    deviance = _deviance(counts[mask], np.maximum(mean[mask], floor))
+    variance = float(found.deviance_variance[0])
+    p_value = float(
+        upper_tail(
+            jnp.float32(deviance), jnp.asarray(found.expected_deviance[0]), jnp.float32(variance)
+        )
+    )
+    return Measured(
+        counts,
+        mask,
+        mean,
+        placement,
+        error,
+        rebinned,
+        found,
+        free,
+        deviance,
+        float(found.degrees_of_freedom[0]),
+        float(found.expected_deviance[0]),
+        p_value,
+        overdispersion(counts, mean, mask, p_value),
+    )
+
+
+def _spec(free: FreeParameters, placement: Placement, **choices) -> FitSpec:
+    """Ranges that fit the picture's size."""
+    zoom = placement.reach / placement.unit
+    return FitSpec(free, radius=(0.02 * zoom, 1.4 * zoom), sigma=(0.002, 0.1 * zoom), **choices)
+
+
+def _scaled(params: PictureParams, factor: float) -> PictureParams:
+    """The same parameters where a length of 1 is called `factor`."""
+    shells = params.shells
+    shells = shells.replace(radius=shells.radius * factor, sigma=shells.sigma * factor)
+    return PictureParams(shells, params.background)
+
+
+def _find(
+    counts: np.ndarray, mask: np.ndarray, placement: Placement, request: Request
+) -> PictureParams:
+    """Finds starting values on a rebinned picture."""
+    factor = max(1, round(max(counts.shape) / _COARSE))
+    coarse, origin = rebin_about(np.where(mask, counts, 0.0), placement.origin, factor)
+    spoiled, _ = rebin_about(np.where(mask, 0.0, 1.0), placement.origin, factor)
+    small = Placement(coarse.shape, origin)
+    # any shell may be any of those asked for until they are sorted
+    orders = tuple(sorted({n for orders in request.orders for n in orders}))
+    free = FreeParameters((orders,) * len(request.orders), request.background)
+    table, folded, used = fold_places(coarse, spoiled == 0, small, free.num_orders)
+    params = find_shells(folded[None, None], used[None, None], _spec(free, small), table)
+    params = jax.tree.map(lambda x: np.array(x[0]), params)
+    order = np.argsort(params.shells.radius)
+    shells = jax.tree.map(lambda x: x[order], params.shells)
+    beta = shells.beta.copy()
+    for shell, chosen in enumerate(request.orders):
+        others = [i for i in range(beta.shape[1]) if 2 * i + 2 not in chosen]
+        beta[shell, others] = 0.0
+    params = PictureParams(shells.replace(beta=beta), params.background / factor**2)
+    return _scaled(params, factor * small.unit / placement.unit)
+
+
+def _centre(
+    counts: np.ndarray,
+    mask: np.ndarray,
+    params: PictureParams,
+    placement: Placement,
+    free: FreeParameters,
+) -> tuple[PictureParams, Placement, np.ndarray]:
+    """Improves shells and origin in turns, from a rough fit; the final fit comes after."""
+    rough = _spec(free, placement, iterations=4)
+    error = np.full(2, np.nan)
+    for _ in range(_ORIGIN_STEPS):
+        table, folded, used = fold_places(counts, mask, placement, free.num_orders)
+        batch = jax.tree.map(lambda x: jnp.asarray(x)[None], params)
+        found = fit_places(folded[None, None], used[None, None], batch, rough, table)
+        params = jax.tree.map(lambda x: x[0], found.params)
+        step, error = origin_step(counts, mask, params, free, placement)
+        step = np.clip(step, -1.0, 1.0)
+        placement = placement.moved(step)
+        if (np.abs(step) < np.maximum(0.3 * error, 2e-4)).all():
+            break
+    return params, placement, error
+
+
+def _deviance(counts: np.ndarray, mean: np.ndarray) -> float:
+    """Poisson deviance, float64."""
+    ratio = np.where(counts > 0, counts / mean, 1.0)
+    return float(2 * np.sum(counts * np.log(ratio) - counts + mean))
+
+
+def overdispersion(counts: np.ndarray, mean: np.ndarray, mask: np.ndarray, p_value: float) -> float:
+    """Estimates how much more than Poisson numbers the counts scatter about the means.
+
+    Pearson's chi-square per block of pixels, for blocks of 1, 2, 4 and 8 pixels a side: an electron
+    that lights up several pixels, or a model that misses the shape of a ring, correlates
+    neighbours, which shows only in blocks. The largest counts. 1 where the picture is compatible
+    with Poisson numbers (p >= 0.001).
+    """
+    if p_value >= 1e-3:
+        return 1.0
+    found = [1.0]
+    for size in (1, 2, 4, 8):
+        blocks = [rebin_about(np.where(mask, x, 0.0), (0, 0), size)[0] for x in (counts, mean)]
+        used = blocks[1] > 5
+        if used.sum() < 50:
+            continue
+        found.append(float(np.mean((blocks[0][used] - blocks[1][used]) ** 2 / blocks[1][used])))
+    return max(found)

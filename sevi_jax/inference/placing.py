@@ -1,0 +1,260 @@
+"""Plain pictures of any size, scale and origin: where the centre is, and folding about it.
+
+Lengths inside are in units of `Placement.unit` pixels, which makes one of a small picture's
+half-widths, and less of a large one's, so that rings that are narrow in pixels are not narrow for
+the grid of `synthesis.expected`. Positions in a picture are in pixels from its corner: pixel
+(i, k) covers [i, i + 1] x [k, k + 1], and the middle of a picture of 1024 x 1024 is (512, 512).
+"""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sevi_jax.inference.information import FreeParameters, PictureParams, background_terms
+from sevi_jax.synthesis.expected import (
+    PixelTable,
+    grid_points,
+    sample_pixels,
+    shell_profile,
+    tabulate,
+)
+
+_LARGEST_UNIT = 200.0  # pixels; a sigma of 0.6 of a pixel is then 0.003
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where a picture lies.
+
+    Attributes:
+        shape: pixels along x and z.
+        origin: position of the centre, pixels.
+    """
+
+    shape: tuple[int, int]
+    origin: tuple[float, float]
+
+    @property
+    def reach(self) -> float:
+        """From the origin to the farthest edge, pixels."""
+        return max(
+            max(place, pixels - place)
+            for place, pixels in zip(self.origin, self.shape, strict=True)
+        )
+
+    @property
+    def unit(self) -> float:
+        """Pixels in the unit of length."""
+        return min(self.reach, _LARGEST_UNIT)
+
+    @property
+    def half_widths(self) -> float:
+        """Half-widths of the picture (of its longer side) in the unit of length."""
+        return self.unit / (max(self.shape) / 2)
+
+    def edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Edges of the pixels along x ``[H + 1]`` and z ``[W + 1]``, pixels from the origin."""
+        x, z = (
+            np.arange(pixels + 1) - place
+            for place, pixels in zip(self.origin, self.shape, strict=True)
+        )
+        return x, z
+
+    def moved(self, shift: np.ndarray) -> "Placement":
+        """The same with the origin moved by ``[2]`` pixels."""
+        return Placement(self.shape, (self.origin[0] + shift[0], self.origin[1] + shift[1]))
+
+
+def find_origin(counts: np.ndarray) -> tuple[float, float]:
+    """Finds the point that a picture is most symmetric about, to a fraction of a pixel.
+
+    The peak of the correlation of the picture with itself turned by 180 degrees, of square roots
+    (which even out Poisson noise) less their mean, with a parabola through its top.
+
+    Args:
+        counts: ``[H, W]``.
+
+    Returns:
+        The origin in pixels.
+    """
+    root = np.sqrt(counts)
+    root = root - root.mean()
+    shape = [2 * pixels for pixels in counts.shape]
+    correlation = np.fft.irfft2(np.fft.rfft2(root, shape) ** 2, shape)
+    peak = np.unravel_index(np.argmax(correlation), correlation.shape)
+    place = []
+    for axis in range(2):
+        index = list(peak)
+        values = []
+        for step in (-1, 0, 1):
+            index[axis] = (peak[axis] + step) % shape[axis]
+            values.append(correlation[tuple(index)])
+        left, top, right = values
+        curvature = left - 2 * top + right
+        shift = 0.5 * (left - right) / curvature if curvature < 0 else 0.0
+        # mirrored pixels i and k with i + k = p: 2 * origin = (i + 1/2) + (k + 1/2)
+        place.append(float((peak[axis] + shift + 1) / 2))
+    return place[0], place[1]
+
+
+def rebin_about(counts: np.ndarray, origin: tuple[float, float], factor: int):
+    """Sums blocks of pixels; pixels at the far edges that fill no block are left out.
+
+    Args:
+        counts: ``[H, W]``.
+        origin: pixels.
+        factor: pixels along each side of a block.
+
+    Returns:
+        counts, and the origin in new pixels.
+    """
+    height, width = (pixels // factor for pixels in counts.shape)
+    blocks = counts[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    return blocks.sum(axis=(1, 3)), (origin[0] / factor, origin[1] / factor)
+
+
+def _mirrored(pixels: int, origin: float) -> np.ndarray:
+    """Rows that are folded onto each other, about the half pixel nearest to the origin.
+
+    Returns:
+        ``[n, 2]`` int, -1 where there is none.
+    """
+    away = np.arange(pixels) + 0.5 - np.round(2 * origin) / 2
+    fold = np.floor(np.abs(away) + 1e-9).astype(int)
+    rows = np.full((fold.max() + 1, 2), -1)
+    rows[fold, (away < -1e-9).astype(int)] = np.arange(pixels)
+    return rows
+
+
+def fold_places(
+    counts: np.ndarray, mask: np.ndarray, placement: Placement, num_orders: int
+) -> tuple[PixelTable, np.ndarray, np.ndarray]:
+    """Folds a picture onto one quadrant about any origin; mirrored pixels keep their own place.
+
+    Args:
+        counts: ``[H, W]``.
+        mask: ``[H, W]`` bool, False where a pixel is not used.
+        placement: of the picture.
+        num_orders: L.
+
+    Returns:
+        the table of the mean of one pixel, counts ``[M]`` and number of pixels ``[M]``, float32.
+    """
+    unit, (origin_x, origin_z) = placement.unit, placement.origin
+    rows, columns = (
+        _mirrored(n, place) for n, place in zip(placement.shape, placement.origin, strict=True)
+    )
+    # [fold along x, fold along z, 2, 2] to [places, 4]
+    row = np.broadcast_to(rows[:, None, :, None], (len(rows), len(columns), 2, 2)).reshape(-1, 4)
+    column = np.broadcast_to(columns[None, :, None, :], (len(rows), len(columns), 2, 2))
+    column = column.reshape(-1, 4)
+    valid = (row >= 0) & (column >= 0)
+    valid &= mask[np.where(valid, row, 0), np.where(valid, column, 0)]
+    keep = valid.any(1)
+    row, column, valid = row[keep], column[keep], valid[keep]
+    number = valid.sum(1)
+    folded = np.where(valid, counts[np.where(valid, row, 0), np.where(valid, column, 0)], 0.0).sum(
+        1
+    )
+    x, z = (row + 0.5 - origin_x) / unit, (column + 0.5 - origin_z) / unit
+    weight = valid / number[:, None]
+    offset = [2 * place - np.round(2 * place) for place in placement.origin]
+    if np.abs(offset).max() < 1e-6:  # mirrored pixels are alike: one stands for all
+        first = np.argmax(valid, axis=1)[:, None]
+        x, z = np.take_along_axis(x, first, 1), np.take_along_axis(z, first, 1)
+        weight = np.ones_like(x)
+    table = tabulate(x, z, weight, 1 / unit, num_orders)
+    filled, place = np.asarray(table.filled), np.asarray(table.pixel)
+    sort = [np.where(filled, values[place], 0).astype(np.float32) for values in (folded, number)]
+    return table, sort[0], sort[1]
+
+
+@functools.partial(jax.jit, static_argnames=("free", "width", "points"))
+def _mean(params, free, x, z, width, points):
+    shells = params.shells
+    profiles = jax.vmap(lambda *shell: shell_profile(*shell, points))(
+        shells.radius, shells.sigma, shells.beta
+    )
+    profile = jnp.einsum("s,skl->kl", shells.electrons, profiles, precision="highest")
+    profile = jax.lax.optimization_barrier(profile)
+    mean = sample_pixels(profile, x, z, width)
+    if free.background:
+        grid_x, grid_z = jnp.meshgrid(x, z, indexing="ij")
+        terms = background_terms(grid_x.ravel(), grid_z.ravel(), free.background)
+        mean += jnp.matmul(terms, params.background, precision="highest").reshape(mean.shape)
+    return mean
+
+
+def _grid(placement: Placement) -> tuple[jax.Array, jax.Array, float, int]:
+    """Middles along x and z, width of a pixel, and points of the grid of profiles."""
+    x, z = ((edges[:-1] + 0.5) / placement.unit for edges in placement.edges())
+    points = grid_points(1.02 * math.sqrt(2) * placement.reach / placement.unit)
+    width = round(1 / placement.unit, 12)
+    return jnp.asarray(x, jnp.float32), jnp.asarray(z, jnp.float32), width, points
+
+
+def mean_picture(params: PictureParams, free: FreeParameters, placement: Placement) -> np.ndarray:
+    """Computes the mean of every pixel of a picture that is not folded.
+
+    Args:
+        params: of one picture.
+        free: which parameters there are.
+        placement: of the picture.
+
+    Returns:
+        ``[H, W]`` float64.
+    """
+    return np.asarray(_mean(params, free, *_grid(placement)), np.float64)
+
+
+@functools.partial(jax.jit, static_argnames=("free", "width", "points"))
+def _origin_step(counts, mask, params, free, x, z, width, points):
+    def mean(shift):
+        return _mean(params, free, x - shift[0], z - shift[1], width, points)
+
+    still = jnp.zeros(2, jnp.float32)
+    slopes = [jax.jvp(mean, (still,), (jnp.eye(2, dtype=jnp.float32)[axis],)) for axis in (0, 1)]
+    middle = slopes[0][0]
+    floor = 1e-4 * jnp.mean(middle)
+    weight = mask / jnp.maximum(middle, floor)
+    by_x, by_z = (slope[1] for slope in slopes)
+    score = jnp.stack([jnp.sum((counts - middle) * weight * by) for by in (by_x, by_z)])
+    fisher = jnp.stack(
+        [jnp.stack([jnp.sum(weight * a * b) for a in (by_x, by_z)]) for b in (by_x, by_z)]
+    )
+    return score, fisher
+
+
+def origin_step(
+    counts: np.ndarray,
+    mask: np.ndarray,
+    params: PictureParams,
+    free: FreeParameters,
+    placement: Placement,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Takes one step of Fisher scoring for the origin, everything else held.
+
+    Means are even about the origin, their derivatives by it odd: for a picture that reaches equally
+    far to all sides its information and that of all other parameters do not mix, so that the origin
+    may be found by itself, and costs the others nothing.
+
+    Args:
+        counts: ``[H, W]``.
+        mask: ``[H, W]`` bool.
+        params: of the picture.
+        free: which parameters there are.
+        placement: of the picture.
+
+    Returns:
+        step and standard error of the origin, pixels, ``[2]`` each.
+    """
+    picture = jnp.asarray(counts, jnp.float32), jnp.asarray(mask, jnp.float32)
+    score, fisher = _origin_step(*picture, params, free, *_grid(placement))
+    fisher = np.asarray(fisher, np.float64)
+    covariance = np.linalg.pinv(fisher)
+    step = covariance @ np.asarray(score, np.float64)
+    return step * placement.unit, np.sqrt(np.diagonal(covariance)) * placement.unit
