@@ -139,6 +139,12 @@ def test_mistake_in_the_configuration_is_one_line(tmp_path, args, message):
     assert_refused(tmp_path, message, "train", *args)
 
 
+def test_run_whose_folder_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    arguments = (f"--config={CONFIGS / 'quick.py'}", *SHRUNK, "--workdir=file/run")
+    assert_refused(tmp_path, "file/run: Not a directory", "train", *arguments)
+
+
 def test_folder_without_checkpoint_is_one_line(tmp_path):
     shutil.copy(small.single_run() / "config.json", tmp_path)
     assert_refused(tmp_path, "no checkpoint here", "evaluate", "--workdir=.")
