@@ -35,7 +35,7 @@ SUFFIXES = ".npy, .npz, .txt, .csv (also .bz2, .gz), .tif, .tiff, .png or .h5"
 # electrons has 85 pixels in a byte, nothing but zeros 258 (uint32) to 1032 (uint8).
 FREE_PIXELS = 4096 * 4096
 PIXELS_PER_BYTE = 128
-PICTURE_PIXELS = 1024  # what the smallest pictures count as, for they take time too
+PICTURE_PIXELS = 4096  # what the smallest pictures count as, for they take time too
 # Limits on text, before it is known to be numbers.
 LINES = 1 << 16
 LINE_CHARACTERS = 1 << 20

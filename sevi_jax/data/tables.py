@@ -120,6 +120,10 @@ def find_dataset(file: h5py.File, name: str) -> h5py.Dataset:
 def read_dataset(data: h5py.Dataset) -> np.ndarray:
     """A whole dataset as an array; InputError where its bytes cannot be read."""
     with _readable(_place(data)):
+        if not _same_type(data.dtype, data.id.get_type()):
+            raise InputError(
+                f"{_place(data)}: found an unusual form of {data.dtype}, expected a usual one"
+            )
         if data.chunks:
             steps = (range(0, n, step) for n, step in zip(data.shape, data.chunks, strict=True))
             for offset in itertools.product(*steps):
@@ -174,10 +178,12 @@ class Table:
             raise InputError(f"{self._place}: found 0 rows, expected at least one")
         self._columns = {field.name: self._column(dtype, field) for field in fields}
         self._check_size(file, dtype)
-        # Not what the fields do not need, if it can be of any length: text, for instance.
+        # The file's own rows as they are, so that HDF5 converts nothing; where NumPy has no such
+        # row (text of any length, odd numbers), only the fields that are needed.
         self._dtype = dtype
-        if dtype.hasobject:
-            self._dtype = np.dtype([(name, dtype[name]) for name in {*self._columns.values()}])
+        if not _same_type(dtype, self._data.id.get_type()):
+            columns = sorted({*self._columns.values()})
+            self._dtype = np.dtype([(name, dtype[name]) for name in columns])
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Yields (first row, columns by name) block after block, in file order.
@@ -261,13 +267,16 @@ class Table:
             column = names[field.position]
             if any(_named((column,), other) for other in KNOWN):
                 column = None
-        if column is None:
+        if not column:
             raise self.error(field.name, f"only {listed(names)}", f"a field {field.name}")
         base, shape = dtype[column].base, dtype[column].shape
         kinds, wanted = ("iu", "integer") if field.integer else ("iuf", "real number")
         if base.kind not in kinds or len(shape) != field.rank:
             expected = f"one {wanted} a row" if field.rank == 0 else f"a vector of {wanted}s a row"
             raise self.error(field.name, f"{base}{list(shape) if shape else ''}", expected)
+        kind = self._data.id.get_type()
+        if not _same_type(dtype[column], kind.get_member_type(names.index(column))):
+            raise self.error(field.name, f"an unusual form of {base}", f"a usual {wanted}")
         return column
 
 
@@ -332,6 +341,20 @@ def _inside(file: h5py.File, name: str, place: str) -> str:
     return "/".join(parts)
 
 
+def _same_type(dtype: np.dtype, kind: h5py.h5t.TypeID) -> bool:
+    """Whether values of the file's type are NumPy's, bit for bit.
+
+    h5py finds a NumPy type for numbers of any form, which may be larger than the number and so
+    reach over the end of the row; HDF5 would then write there.
+    """
+    if dtype.hasobject:
+        return False
+    try:
+        return h5py.h5t.py_create(dtype, logical=True) == kind
+    except (TypeError, ValueError):  # a field without name, an array without values
+        return False
+
+
 def _filters(data: h5py.Dataset) -> list[int]:
     """Numbers of the dataset's filters, in the order in which they were applied."""
     properties = data.id.get_create_plist()
@@ -355,7 +378,7 @@ def _check_written(place: str, data: h5py.Dataset) -> None:
         raise InputError(f"{place}: found {number} of {expected} chunks, expected all written")
     whole = math.prod(chunks) * data.id.get_type().get_size()
     plain = not set(_filters(data)) - {h5py.h5z.FILTER_SHUFFLE}
-    seen = bytearray(expected)
+    seen, stored = bytearray(expected), data.file.id.get_filesize()
 
     def check(chunk) -> None:
         at = 0
@@ -364,6 +387,11 @@ def _check_written(place: str, data: h5py.Dataset) -> None:
                 raise InputError(f"{place}: found a chunk at {chunk.chunk_offset}, outside it")
             at = at * count + offset // step
         seen[at] = 1
+        if chunk.byte_offset + chunk.size > stored:
+            raise InputError(
+                f"{place}: found a chunk of {chunk.size} bytes at {chunk.byte_offset} in a file of "
+                f"{stored} bytes, expected a complete table"
+            )
         if plain and chunk.size != whole:
             raise InputError(
                 f"{place}: found a chunk of {chunk.size} bytes, expected {whole} bytes each"

@@ -194,14 +194,31 @@ def strange(of_x):
     """DetectedElectrons whose field x is of this type of HDF5's."""
 
     def build(path):
-        kind = h5py.h5t.create(h5py.h5t.COMPOUND, 8)
+        size = of_x.get_size() + 16
+        kind = h5py.h5t.create(h5py.h5t.COMPOUND, size)
         kind.insert(b"x", 0, of_x)
-        kind.insert(b"z", 4, h5py.h5t.NATIVE_INT32)
+        kind.insert(b"z", size - 16, h5py.h5t.NATIVE_INT32)
         with h5py.File(path, "w") as file:
             data = h5py.h5d.create(file.id, D.encode(), kind, h5py.h5s.create_simple((3,)))
-            data.write(h5py.h5s.ALL, h5py.h5s.ALL, np.zeros(3, "V8"), kind)
+            data.write(h5py.h5s.ALL, h5py.h5s.ALL, np.zeros(3, f"V{size}"), kind)
 
     return build
+
+
+def odd_float():
+    """A float of 8 bytes with so long an exponent that h5py takes 16 for it."""
+    kind = h5py.h5t.IEEE_F64LE.copy()
+    kind.set_fields(63, 48, 15, 0, 48)
+    kind.set_ebias(2**14 - 1)
+    return kind
+
+
+def claimed_chunk(path):
+    """A chunk of 30 bytes that says it has four billion."""
+    raw = zlib.compress(bytes(20000))
+    one_chunk(raw, compression="gzip")(path)
+    said, more = (struct.pack("<IIQ", size, 0, 0) for size in (len(raw), 2**32 - 9))
+    path.write_bytes(path.read_bytes().replace(said, more))
 
 
 def put(name, column, row, value):
@@ -313,6 +330,7 @@ EVENTS = {
     "bomb_in_chunk.h5": (one_chunk(lambda: zeros(3000), compression="gzip"), f"table {D}: "),
     "short_chunk.h5": (one_chunk(zlib.compress(bytes(9999)), compression="gzip"), WHOLE),
     "cut_chunk.h5": (one_chunk(zlib.compress(bytes(20000))[:20], compression="gzip"), WHOLE),
+    "claimed_chunk.h5": (claimed_chunk, f"table {D}: found a chunk of 4294967287 bytes"),
     "raw_chunk.h5": (one_chunk(b"raw" * 99, compression="gzip", mask=1), WHOLE),
     "unfiltered_chunk.h5": (one_chunk(bytes(9999)), "a chunk of 9999 bytes"),
     "shuffled_chunk.h5": (one_chunk(bytes(9999), shuffle=True), "a chunk of 9999 bytes"),
@@ -351,6 +369,12 @@ EVENTS = {
     "x_nested.h5": (
         events(having(D, x=lambda rows: np.zeros(len(rows), [("x", "f8")]))),
         "field x: found [",
+    ),
+    "x_bits.h5": (strange(h5py.h5t.STD_B32LE), "field x: found an unusual form of uint32"),
+    "x_float.h5": (strange(odd_float()), "field x: found an unusual form of float128"),
+    "field_nameless.h5": (
+        damaged(lambda content: content.replace(b"sigma\0", bytes(6))),
+        f"table {T}, field sigma_R: found only DistributionId, R, , beta",
     ),
     "x_time.h5": (strange(h5py.h5t.UNIX_D32LE), f"table {D}: "),
     "id_logical.h5": (
