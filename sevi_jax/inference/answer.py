@@ -5,12 +5,17 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax.data.events import count_electrons, file_kind, read_truth
 from sevi_jax.data.images import read_images, rebin
 from sevi_jax.errors import InputError
+from sevi_jax.inference.information import PictureParams
 from sevi_jax.inference.run import Run
+from sevi_jax.synthesis.types import ShellParams
+
+EVENT_SIZE = 512  # pixels along each side in which events are counted for a fit
 
 
 def _from_events(
@@ -24,16 +29,13 @@ def _from_events(
         )
     if kind == "distributions" and shells != 1:
         raise InputError(
-            f"{path}: every distribution is a single shell, but the network of this run takes "
-            f"pictures of {shells} shells; `sevi_jax.evaluate` pairs them"
+            f"{path}: every distribution is a single shell, expected pictures of {shells} "
+            "shells; `sevi_jax.evaluate` pairs them"
         )
     if kind == "pair":
         found = len(read_truth(path).ids)
         if found != shells:
-            raise InputError(
-                f"{path}: table Truth has {found} shells, expected {shells} as the network of "
-                "this run"
-            )
+            raise InputError(f"{path}: table Truth has {found} shells, expected {shells}")
     for events in count_electrons(path, size):
         if events.left_out:
             print(f"{path}: electrons left out: {events.left_out}", file=sys.stderr)
@@ -43,14 +45,15 @@ def _from_events(
 
 
 def read_pictures(
-    path: pathlib.Path, shells: int, size: int, transpose: bool = False
+    path: pathlib.Path, shells: int, size: int | None, transpose: bool = False
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Reads a user's file as full pictures of counts.
 
     Args:
         path: an event file of any kind, or pictures in any format of `data.images`.
-        shells: of the network; an event file that says otherwise is refused.
-        size: pixels along each side; larger pictures are summed up in blocks.
+        shells: how many are expected; an event file that says otherwise is refused.
+        size: pixels along each side; larger pictures are summed up in blocks. None leaves plain
+            pictures as they are and counts events in `EVENT_SIZE`.
         transpose: whether the first axis of plain pictures is z (the polarisation), not x.
 
     Yields:
@@ -61,10 +64,10 @@ def read_pictures(
     """
     kind = file_kind(path) if path.suffix.lower() in (".h5", ".hdf5") else "images"
     if kind != "images":
-        yield from _from_events(path, kind, shells, size)
+        yield from _from_events(path, kind, shells, size or EVENT_SIZE)
         return
     for name, counts in read_images(path):
-        counts = rebin(counts, size, name)
+        counts = counts if size is None else rebin(counts, size, name)
         if not counts.sum() > 0:
             raise InputError(f"{name}: a picture without counts, expected electrons")
         yield name, counts.T if transpose else counts
@@ -104,3 +107,16 @@ def table(answer: dict[str, Any]) -> str:
         lines.append(f"  beta_{2 * i + 2:<2} " + " ".join(betas))
     lines.append("  R, sigma in half-widths; beta: density 1/2 + sum beta P, then the literature's")
     return "\n".join(lines)
+
+
+def network_start(run: Run, name: str, counts: np.ndarray) -> PictureParams | None:
+    """Start values of a fit from a network, in half-widths; None where it predicts no radii."""
+    prediction = run.predict(rebin(counts, run.network.image.size, name)[None])
+    if prediction.radius is None or prediction.sigma is None:
+        return None
+    yields = np.full(run.network.shells, counts.sum() / run.network.shells, np.float32)
+    shells = ShellParams(
+        *(jnp.asarray(x) for x in (prediction.radius[0], prediction.sigma[0], yields)),
+        jnp.asarray(prediction.beta[0]),
+    )
+    return PictureParams(shells, jnp.zeros(1))
