@@ -4,11 +4,9 @@ The readers' own tests, with many more kinds of files, are in data/test_malforme
 """
 
 import gzip
-import os
 import subprocess
 import sys
 import tempfile
-import threading
 
 import h5py
 import numpy as np
@@ -17,6 +15,15 @@ import small
 from test_cli import listing
 
 MEMORY = 1024  # MiB
+# A process counts what its parent had in memory as its own peak until it starts its program; so a
+# small one, not the tests' own, starts the command and writes down the command's peak.
+WATCH = """
+import resource, subprocess, sys
+status = subprocess.run(sys.argv[2:]).returncode
+with open(sys.argv[1], "w") as file:
+    file.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(status)
+"""
 RADIUS, BETA = [0.7, 0.4], np.full((2, 12), 0.1)
 
 
@@ -67,24 +74,22 @@ def test_status_2_and_one_line(tmp_path, name):
     flag = {"evaluate": f"--data={name}", "predict": f"--input={name}"}[module]
     arguments = (f"--workdir={small.single_run()}", flag, "--output=answer.json")
     before = listing(tmp_path)
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"sevi_jax.{module}", *arguments],
+    with tempfile.NamedTemporaryFile("r") as peak:
+        process = subprocess.run(
+            [sys.executable, "-c", WATCH, peak.name]
+            + [sys.executable, "-m", f"sevi_jax.{module}", *arguments],
             cwd=tmp_path,
-            stdout=out,
-            stderr=err,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
-        hanging = threading.Timer(300, process.kill)
-        hanging.start()
-        # Not `process.wait`: this also says how much memory it took.
-        _, status, used = os.wait4(process.pid, 0)
-        hanging.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
-        said, complaint = (file.seek(0) or file.read() for file in (out, err))
+        memory = int(peak.read()) / 1024
+    said, complaint = process.stdout, process.stderr
     assert process.returncode == 2, complaint
     assert said == ""
     assert len(complaint.splitlines()) == 1, complaint
     assert complaint.startswith(f"sevi_jax.{module}: {name}")
     assert message in complaint
-    assert used.ru_maxrss / 1024 < MEMORY
+    assert memory < MEMORY
     assert listing(tmp_path) == before
