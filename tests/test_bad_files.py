@@ -73,11 +73,11 @@ def test_status_2_and_one_line(tmp_path, name):
     build(tmp_path / name)
     flag = {"evaluate": f"--data={name}", "predict": f"--input={name}"}[module]
     arguments = (f"--workdir={small.single_run()}", flag, "--output=answer.json")
+    command = (sys.executable, "-m", f"sevi_jax.{module}")
     before = listing(tmp_path)
     with tempfile.NamedTemporaryFile("r") as peak:
         process = subprocess.run(
-            [sys.executable, "-c", WATCH, peak.name]
-            + [sys.executable, "-m", f"sevi_jax.{module}", *arguments],
+            [*(sys.executable, "-c", WATCH, peak.name), *command, *arguments],
             cwd=tmp_path,
             capture_output=True,
             text=True,
