@@ -6,7 +6,9 @@
 A network for one shell takes each distribution of a file with many; one for two shells takes pairs
 of them, inner first, or the whole of a file that holds a pair. Without --data, pictures are drawn
 electron by electron from the prior of the run. --output gets report.json and figures; the table on
-the terminal shows the distance of the angular densities.
+the terminal shows the distance of the angular densities. --fit fits the likelihood to every picture
+too, from the network's answer or from the picture alone, and says how near the Cramer-Rao bound the
+fits come and whether their errors hold.
 """
 
 import pathlib
@@ -25,24 +27,48 @@ _EXPOSURE = flags.DEFINE_float(
 )
 _PICTURES = flags.DEFINE_integer("pictures", 256, "Held-out pictures, where there is no --data.", 1)
 
+_FIT = flags.DEFINE_bool("fit", False, "Fit the likelihood to every picture, too.")
+_START = flags.DEFINE_enum("start", "network", ["network", "picture"], "Where the fits start from.")
+_MAP = flags.DEFINE_bool("map", False, "Fit with the prior of the run: maximum a posteriori.")
+_POSITIVE = flags.DEFINE_bool("positive", False, "Keep fitted densities from falling below 0.")
+
 
 def main() -> int:
     """Evaluates and writes the report; returns the exit status."""
     workdir = commands.workdir(_WORKDIR.value)
     files = commands.paths(_DATA.value, "data") if _DATA.value else []
     from sevi_jax.inference import cases, report
+    from sevi_jax.inference.judged_fits import judge_fits
     from sevi_jax.inference.run import load_run
+    from sevi_jax.synthesis.raster import ImageSpec
+    from sevi_jax.synthesis.types import ShellParams
 
     run = load_run(workdir)
-    judged = []
+    judged, fits = [], []
+    image, shells = run.network.image, run.network.shells
+
+    def add_fits(counts, shape, truth, prediction) -> None:
+        start = prediction if _START.value == "network" else None
+        prior = run.synthesis.prior if _MAP.value else None
+        orders = run.network.orders
+        fits.extend(judge_fits(counts, shape, truth, orders, start, prior, _POSITIVE.value))
+
     for file in files:
-        size, shells = run.network.image.size, run.network.shells
-        for part in cases.read_cases(file, shells, size, pairs=_PAIRS.value, seed=_SEED.value):
+        for part in cases.read_cases(
+            file, shells, image.size, pairs=_PAIRS.value, seed=_SEED.value
+        ):
             judged += report.judge_cases(run, part)
+            if _FIT.value:
+                truth = ShellParams(part.radius, part.sigma, part.electrons, part.beta)
+                add_fits(part.counts, ImageSpec(image.size), truth, run.predict(part.counts))
     if not files:
-        judged = report.judge_held_out(run, *run.held_out(_PICTURES.value, _EXPOSURE.value))
+        drawn, prediction = run.held_out(_PICTURES.value, _EXPOSURE.value)
+        judged = report.judge_held_out(run, drawn, prediction)
+        if _FIT.value:
+            drawn = run.test_pictures(_PICTURES.value, _EXPOSURE.value)
+            add_fits(drawn.counts, image, drawn.params, prediction)
     output = pathlib.Path(_OUTPUT.value or workdir / "report")
-    print(report.table(report.write_report(output, run, judged)))
+    print(report.table(report.write_report(output, run, judged, fits=fits)))
     print(f"report and figures: {output}/")
     return 0
 

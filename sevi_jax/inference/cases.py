@@ -23,6 +23,8 @@ class Cases:
         counts: ``[n, size, size]`` uint32.
         radius: ``[n, S]``, half-widths.
         beta: ``[n, S, N]``, all orders that the file has.
+        sigma: ``[n, S]``, half-widths.
+        electrons: counts of each shell, ``[n, S]``; NaN where the file does not say whose they are.
     """
 
     file: pathlib.Path
@@ -30,6 +32,8 @@ class Cases:
     counts: np.ndarray
     radius: np.ndarray
     beta: np.ndarray
+    sigma: np.ndarray
+    electrons: np.ndarray
 
 
 def choose_pairs(number: int, most: int, seed: int) -> np.ndarray:
@@ -67,6 +71,8 @@ def _combined(
             counts=events.counts[part].sum(axis=1, dtype=np.uint32),
             radius=truth.radius[rows[part]],
             beta=truth.beta[rows[part]],
+            sigma=truth.sigma[rows[part]],
+            electrons=events.counts[part].sum(axis=(2, 3), dtype=np.float64),
         )
 
 
@@ -110,7 +116,9 @@ def read_cases(
                 "as the network of this run"
             )
         for events in groups():
-            yield Cases(file, truth.ids[None], events.counts, truth.radius[None], truth.beta[None])
+            values = (x[None] for x in (truth.radius, truth.beta, truth.sigma))
+            unknown = np.full((1, len(truth.ids)), np.nan)
+            yield Cases(file, truth.ids[None], events.counts, *values, unknown)
         return
     if len(truth.ids) < shells:
         raise InputError(f"{file}: table DistributionParameters has 1 row, expected 2 to pair")

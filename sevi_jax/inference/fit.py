@@ -148,16 +148,18 @@ def fit(
         prior: for maximum a posteriori; None is maximum likelihood.
         fixed: free parameters that stay at the start after all, ``[B, P]`` bool.
     """
-    counts = jnp.asarray(counts)
-    mask = jnp.ones((image.side, image.side), bool) if mask is None else jnp.asarray(mask)
-    mask = jnp.broadcast_to(mask.astype(bool), counts.shape)
     table = pixel_table(image, spec.free.num_orders)
-    places, used = _to_places(counts, mask, table, image)
+    places, used = sort_pictures(jnp.asarray(counts), mask, table, image)
     return fit_places(places, used, start, spec, table, fold_factor(image), prior, fixed)
 
 
 @functools.partial(jax.jit, static_argnames="image")
-def _to_places(counts, mask, table, image):
+def sort_pictures(
+    counts: jax.Array, mask: jax.Array | None, table: PixelTable, image: ImageSpec
+) -> tuple[jax.Array, jax.Array]:
+    """Sorts a batch of pictures and their masks, as in `fit`, into what `fit_places` takes."""
+    mask = jnp.ones((image.side, image.side), bool) if mask is None else jnp.asarray(mask)
+    mask = jnp.broadcast_to(mask.astype(bool), counts.shape)
     counts = jnp.where(mask, counts, jnp.zeros_like(counts))
     sort = jax.vmap(lambda picture: to_places(picture, table, image))
     return sort(counts), sort(mask)

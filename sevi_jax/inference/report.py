@@ -16,6 +16,7 @@ from sevi_jax import losses, plots
 from sevi_jax.data.fields import CONVENTION
 from sevi_jax.data.replacing import replacing
 from sevi_jax.inference.cases import Cases
+from sevi_jax.inference.judged_fits import JudgedFit, summarise_fits
 from sevi_jax.inference.run import Run
 from sevi_jax.models.network import Prediction
 from sevi_jax.synthesis.legendre import even_orders
@@ -138,7 +139,11 @@ def _cut(beta: np.ndarray, orders: int) -> np.ndarray:
 
 
 def write_report(
-    folder: pathlib.Path, run: Run, judged: Sequence[Judged], name: str = "report"
+    folder: pathlib.Path,
+    run: Run,
+    judged: Sequence[Judged],
+    name: str = "report",
+    fits: Sequence[JudgedFit] = (),
 ) -> dict[str, Any]:
     """Writes ``<name>.json`` and figures.
 
@@ -153,6 +158,9 @@ def write_report(
         run: the network judged.
         judged: the pictures, at least one.
         name: of the file, and first part of the figures' names.
+        fits: of the same pictures; adds ``fit`` (see `judged_fits.summarise_fits`) and, per
+            picture, ``fit`` with ``beta``, ``beta_error``, ``radius``, ``distance``, ``bound``,
+            ``efficiency``, ``converged``, ``reason``, ``deviance_per_dof``, ``p_value``.
 
     Returns:
         What the file holds.
@@ -188,6 +196,11 @@ def write_report(
         ],
     }
     folder.mkdir(parents=True, exist_ok=True)
+    if fits:
+        report["fit"] = summarise_fits(fits)
+        for image, found in zip(report["images"], fits, strict=True):
+            image["fit"] = _fit_entry(found)
+        _fit_figures(folder, name, fits)
     beta_pred = np.stack([x.beta_pred for x in judged])
     beta_true = np.stack([_cut(x.beta_true, beta_pred.shape[-1]) for x in judged])
     plots.beta_scatter(folder / f"{name}_betas.png", beta_true, beta_pred)
@@ -204,6 +217,35 @@ def write_report(
     with replacing(folder / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n")
     return report
+
+
+def _fit_entry(found: JudgedFit) -> dict[str, Any]:
+    """One picture's fit in JSON's own types; what is not known is null."""
+    entry = {
+        "beta": found.beta.tolist(),
+        "beta_error": found.beta_error.tolist(),
+        "radius": found.radius.tolist(),
+        "distance": found.distance,
+        "bound": found.bound,
+        "efficiency": found.distance / found.bound,
+        "converged": found.converged,
+        "reason": found.reason,
+        "deviance_per_dof": found.deviance_per_dof,
+        "p_value": found.p_value,
+    }
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in entry.items()}
+
+
+def _fit_figures(folder: pathlib.Path, name: str, fits: Sequence[JudgedFit]) -> None:
+    """Draws distance against bound, and coverage, of the fits that converged."""
+    good = [x for x in fits if x.converged]
+    known = [x for x in good if np.isfinite(x.bound)]
+    if known:
+        values = (np.array([getattr(x, key) for x in known]) for key in ("distance", "bound"))
+        plots.efficiency(folder / f"{name}_efficiency.png", *values)
+    if good:
+        pulls = np.stack([x.pulls for x in good])
+        plots.coverage(folder / f"{name}_coverage.png", pulls, good[0].names)
 
 
 def write_loss_curve(workdir: pathlib.Path) -> None:
@@ -237,6 +279,33 @@ def table(report: dict[str, Any]) -> str:
     rmse = ", ".join(f"beta_{order} {value:.4f}" for order, value in report["beta_rmse"].items())
     lines.append(f"rms error of {rmse}")
     lines.append(f"  ({CONVENTION})")
+    if "fit" in report:
+        lines += _fit_lines(report["fit"])
     if "radius_mae" in report:
         lines.append(f"mean absolute error of R {report['radius_mae']:.5f} half-widths")
     return "\n".join(lines)
+
+
+def _fit_lines(fit: dict[str, Any]) -> list[str]:
+    """The fits' part of the table."""
+    lines = [
+        f"likelihood fit of {fit['pictures']} pictures: {100 * fit['converged']:.1f} % converged"
+    ]
+    lines += [f"  {number} not: {reason}" for reason, number in fit["not_converged"].items()]
+    if "distance" in fit:
+        lines.append(
+            f"  distance: mean {fit['distance']['mean']:.4f}, "
+            f"median {fit['distance']['median']:.4f}"
+        )
+    if "efficiency" in fit:
+        lines.append(
+            f"  distance / Cramer-Rao bound: mean {fit['efficiency']['mean']:.3f}, "
+            f"median {fit['efficiency']['median']:.3f} (bound: mean {fit['bound']['mean']:.4f})"
+        )
+    for kind, values in fit.get("coverage", {}).items():
+        if values:
+            lines.append(
+                f"  {kind:<7} within 1 error {100 * values['68']:.1f} % (68.3), within 1.96 "
+                f"{100 * values['95']:.1f} % (95), mean pull {values['mean_pull']:+.3f}"
+            )
+    return lines

@@ -14,8 +14,8 @@ from jax.typing import ArrayLike
 from sevi_jax.config import Config
 from sevi_jax.errors import InputError
 from sevi_jax.models.network import NetworkSpec, Prediction, ShellNetwork
-from sevi_jax.prng import root_key
-from sevi_jax.synthesis.pipeline import Pictures, SynthesisSpec
+from sevi_jax.prng import root_key, stream_key
+from sevi_jax.synthesis.pipeline import Pictures, SynthesisSpec, draw_pictures
 from sevi_jax.synthesis.raster import fold_counts
 from sevi_jax.training.checkpoint import FOLDER, Checkpoints
 from sevi_jax.training.loop import load_config
@@ -95,6 +95,26 @@ class Run:
         batch = self.config.eval.batch
         evaluation = make_evaluation(self.network, drawn_by_electrons, batch, "test", self.mesh)
         return held_out(evaluation, self.variables, root_key(self.config.seed), pictures, batch)
+
+    def test_pictures(self, pictures: int, exposure: float = 1.0) -> Pictures:
+        """Draws the pictures of `held_out` once more, with their counts; NumPy arrays.
+
+        Args:
+            pictures: how many.
+            exposure: as in `held_out`.
+        """
+        batch = self.config.eval.batch
+        spec = dataclasses.replace(
+            self.synthesis, renderer="electrons", exposure=(exposure, exposure)
+        )
+        root = root_key(self.config.seed)
+
+        @jax.jit
+        def draw(index):
+            return draw_pictures(stream_key(root, "test", index), batch, spec, self.mesh)
+
+        parts = [jax.device_get(draw(index)) for index in range(-(-pictures // batch))]
+        return jax.tree.map(lambda *x: np.concatenate(x)[:pictures], *parts)
 
 
 def load_run(workdir: pathlib.Path) -> Run:
