@@ -35,6 +35,8 @@ def some_cases(name, number, orders):
         counts=rng.poisson(4.0, (number, 32, 32)).astype(np.uint32),
         radius=np.sort(rng.uniform(0.3, 0.9, (number, 2)), axis=1),
         beta=rng.normal(0.2, 0.2, (number, 2, orders)),
+        sigma=np.full((number, 2), 0.01),
+        electrons=np.full((number, 2), 2048.0),
     )
 
 
@@ -161,7 +163,8 @@ def test_table_shows_each_file_and_the_whole(written):
 def test_network_without_radii_reports_none():
     single = load_run(small.single_run())
     part = some_cases("c.h5", 3, 12)
-    part = Cases(part.file, part.ids[:, :1], part.counts, part.radius[:, :1], part.beta[:, :1])
+    values = (part.radius, part.beta, part.sigma, part.electrons)
+    part = Cases(part.file, part.ids[:, :1], part.counts, *(x[:, :1] for x in values))
     found = report.summarise(report.judge_cases(single, part))
     assert "radius_mae" not in found
     assert len(found["beta_rmse"]) == 12
