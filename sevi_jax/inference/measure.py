@@ -124,7 +124,7 @@ def measure(
         params = _scaled(start, 1 / placement.half_widths)
     error = np.full(2, np.nan)
     if request.origin is None:
-        params, placement, error = _centre(counts, mask, params, placement, free)
+        params, placement, error = _centre(counts, mask, params, placement, spec)
     table, folded, used = fold_places(counts, mask, placement, free.num_orders)
     params = jax.tree.map(lambda x: jnp.asarray(x)[None], params)
     found = fit_places(folded[None, None], used[None, None], params, spec, table, prior=prior)
@@ -197,15 +197,15 @@ def _centre(
     mask: np.ndarray,
     params: PictureParams,
     placement: Placement,
-    free: FreeParameters,
+    spec: FitSpec,
 ) -> tuple[PictureParams, Placement, np.ndarray]:
-    """Improves shells and origin in turns, from a rough fit; the final fit comes after."""
-    rough = _spec(free, placement, iterations=4)
+    """Improves shells and origin in turns; the final fit comes after."""
+    free = spec.free
     error = np.full(2, np.nan)
     for _ in range(_ORIGIN_STEPS):
         table, folded, used = fold_places(counts, mask, placement, free.num_orders)
         batch = jax.tree.map(lambda x: jnp.asarray(x)[None], params)
-        found = fit_places(folded[None, None], used[None, None], batch, rough, table)
+        found = fit_places(folded[None, None], used[None, None], batch, spec, table)
         params = jax.tree.map(lambda x: x[0], found.params)
         step, error = origin_step(counts, mask, params, free, placement)
         step = np.clip(step, -1.0, 1.0)

@@ -33,23 +33,25 @@ class Placement:
     Attributes:
         shape: pixels along x and z.
         origin: position of the centre, pixels.
+        kept_reach: `reach` of the placement that this one was moved from, or None.
     """
 
     shape: tuple[int, int]
     origin: tuple[float, float]
+    kept_reach: int | None = None
 
     @property
-    def reach(self) -> float:
-        """From the origin to the farthest edge, pixels."""
-        return max(
-            max(place, pixels - place)
-            for place, pixels in zip(self.origin, self.shape, strict=True)
-        )
+    def reach(self) -> int:
+        """Whole pixels from the origin to the farthest edge; kept where the origin moves."""
+        if self.kept_reach is not None:
+            return self.kept_reach
+        edges = zip(self.origin, self.shape, strict=True)
+        return math.ceil(max(max(place, pixels - place) for place, pixels in edges) - 1e-6)
 
     @property
     def unit(self) -> float:
         """Pixels in the unit of length."""
-        return min(self.reach, _LARGEST_UNIT)
+        return min(float(self.reach), _LARGEST_UNIT)
 
     @property
     def half_widths(self) -> float:
@@ -66,7 +68,8 @@ class Placement:
 
     def moved(self, shift: np.ndarray) -> "Placement":
         """The same with the origin moved by ``[2]`` pixels."""
-        return Placement(self.shape, (self.origin[0] + shift[0], self.origin[1] + shift[1]))
+        origin = (float(self.origin[0] + shift[0]), float(self.origin[1] + shift[1]))
+        return Placement(self.shape, origin, self.reach)
 
 
 def find_origin(counts: np.ndarray) -> tuple[float, float]:
@@ -167,7 +170,7 @@ def fold_places(
         first = np.argmax(valid, axis=1)[:, None]
         x, z = np.take_along_axis(x, first, 1), np.take_along_axis(z, first, 1)
         weight = np.ones_like(x)
-    table = tabulate(x, z, weight, 1 / unit, num_orders)
+    table = tabulate(x, z, weight, 1 / unit, num_orders, rounded=True)
     filled, place = np.asarray(table.filled), np.asarray(table.pixel)
     sort = [np.where(filled, values[place], 0).astype(np.float32) for values in (folded, number)]
     return table, sort[0], sort[1]
@@ -192,7 +195,7 @@ def _mean(params, free, x, z, width, points):
 def _grid(placement: Placement) -> tuple[jax.Array, jax.Array, float, int]:
     """Middles along x and z, width of a pixel, and points of the grid of profiles."""
     x, z = ((edges[:-1] + 0.5) / placement.unit for edges in placement.edges())
-    points = grid_points(1.02 * math.sqrt(2) * placement.reach / placement.unit)
+    points = -(-grid_points(1.02 * math.sqrt(2) * placement.reach / placement.unit) // 128) * 128
     width = round(1 / placement.unit, 12)
     return jnp.asarray(x, jnp.float32), jnp.asarray(z, jnp.float32), width, points
 

@@ -284,7 +284,12 @@ def pixel_table(spec: ImageSpec, num_orders: int) -> PixelTable:
 
 
 def tabulate(
-    x: np.ndarray, z: np.ndarray, weight: np.ndarray, width: float, num_orders: int
+    x: np.ndarray,
+    z: np.ndarray,
+    weight: np.ndarray,
+    width: float,
+    num_orders: int,
+    rounded: bool = False,
 ) -> PixelTable:
     """Tabulates integrals over any square pixels, weighted sums of Q pixels each; float64 inside.
 
@@ -294,6 +299,8 @@ def tabulate(
         weight: of every pixel in its sum, ``[N, Q]``. Pixels of weight 0 are never looked at.
         width: of every pixel, half-widths.
         num_orders: L.
+        rounded: fills the table up, so that a slightly different picture (its origin moved by some
+            of a pixel) makes arrays of the same shapes, and compiled programs serve both.
 
     Returns:
         The table, NumPy arrays, with N filled places. The pixels of one place should have nearly
@@ -312,6 +319,14 @@ def tabulate(
     start = np.floor(nearest[pixel].min(1) / _GRID_STEP).astype(int)
     window = int(np.max(np.floor(far[pixel].max(1) / _GRID_STEP).astype(int) - start)) + 4
     grid = grid_points(max(_CORNER, far.max()))
+    if rounded:
+        step = 2 ** max(3, int(np.log2(len(pixel))) - 4)
+        added = -len(pixel) % step
+        pixel = np.pad(pixel, ((0, added), (0, 0)), mode="edge")
+        filled = np.pad(filled, ((0, added), (0, 0)))
+        start = np.pad(start, (0, added), mode="edge")
+        window = -(-(window + 1) // 4) * 4
+        grid = -(-grid // 128) * 128
     start = np.clip(start, 0, grid - window)
     table = np.zeros((*pixel.shape, window * (num_orders + 1)), np.float32)
     for first in range(0, len(pixel), 128):  # some blocks at a time: float64 needs the room
@@ -401,25 +416,29 @@ def sample_pixels(profile: jax.Array, x: jax.Array, z: jax.Array, width: float) 
     """
     points = 2 if width < 0.003 else 3 if width <= _COARSE_PIXEL else 12
     node, weights = np.polynomial.legendre.leggauss(points)
-    node, weights = (width * node / 2).astype(np.float32), weights / 2
+    node, weights = width * node / 2, width * weights / 2
+    pairs = [(node[i], node[j], weights[i] * weights[j]) for i, j in np.ndindex(points, points)]
+    pairs = np.array(pairs, np.float32)
 
     def row(_, x_middle):
         """One row of pixels, fixed x: keeps the work in the cache."""
-        total = jnp.zeros(z.shape, jnp.float32)
-        for i, weight_x in enumerate(weights):
-            for j, weight_z in enumerate(weights):
-                x_point, z_point = x_middle + node[i], z + node[j]
-                square = jnp.maximum(x_point * x_point + z_point * z_point, 1e-12)
-                place = jnp.minimum(jnp.sqrt(square) / _GRID_STEP + 1, len(profile) - 2.5)
-                index = jnp.floor(place)
-                kernel = _cubic_weights(place - index)
-                index = index.astype(jnp.int32)
-                rows = (kernel[k][:, None] * profile[index + (k - 1)] for k in range(4))
-                terms = functools.reduce(jnp.add, rows)
-                weight = np.float32(weight_x * weight_z * width**2)
-                cosine_square = jnp.minimum(z_point * z_point / square, 1.0)
-                total += weight * legendre_series(terms.T, cosine_square)
-        return None, total
+
+        def point(total, pair):
+            x_point, z_point = x_middle + pair[0], z + pair[1]
+            square = jnp.maximum(x_point * x_point + z_point * z_point, 1e-12)
+            place = jnp.minimum(jnp.sqrt(square) / _GRID_STEP + 1, len(profile) - 2.5)
+            index = jnp.floor(place)
+            kernel = _cubic_weights(place - index)
+            index = index.astype(jnp.int32)
+            rows = (kernel[k][:, None] * profile[index + (k - 1)] for k in range(4))
+            terms = functools.reduce(jnp.add, rows)
+            cosine_square = jnp.minimum(z_point * z_point / square, 1.0)
+            return total + pair[2] * legendre_series(terms.T, cosine_square), None
+
+        zeros = jnp.zeros(z.shape, jnp.float32)
+        # a hundred points one after the other would make a program that takes minutes to compile
+        unroll = len(pairs) if points <= 3 else 1
+        return None, jax.lax.scan(point, zeros, jnp.asarray(pairs), unroll=unroll)[0]
 
     return jax.lax.scan(row, None, x)[1]
 
