@@ -50,7 +50,8 @@ def main() -> int:
     def add_fits(counts, shape, truth, prediction) -> None:
         start = prediction if _START.value == "network" else None
         prior = run.synthesis.prior if _MAP.value else None
-        orders = run.network.orders
+        # what the truth has is fitted: a missing order would spoil its neighbours
+        orders = max(run.network.orders, truth.beta.shape[-1])
         fits.extend(judge_fits(counts, shape, truth, orders, start, prior, _POSITIVE.value))
 
     for file in files:

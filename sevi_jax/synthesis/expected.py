@@ -25,8 +25,10 @@ The counts are linear in the profile, and the profile in (1, beta). So `unit_pro
 all derivatives of the counts, for little more than one projection of many columns.
 """
 
+import concurrent.futures
 import functools
 import math
+import os
 
 import flax.struct
 import jax
@@ -329,7 +331,8 @@ def tabulate(
         grid = -(-grid // 128) * 128
     start = np.clip(start, 0, grid - window)
     table = np.zeros((*pixel.shape, window * (num_orders + 1)), np.float32)
-    for first in range(0, len(pixel), 128):  # some blocks at a time: float64 needs the room
+
+    def fill(first: int) -> None:
         part = slice(first, first + 128)
         base = np.repeat(start[part], _BLOCK)
         sums = np.zeros((base.size, window, num_orders + 1))
@@ -348,6 +351,10 @@ def tabulate(
                     target = index + (k - 1) - base[chosen]
                     sums[chosen, target] += kernel[:, None] * series
         table[part] = sums.reshape(-1, _BLOCK, table.shape[-1])
+
+    # some blocks at a time: float64 needs the room; NumPy lets other threads run meanwhile
+    with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+        list(threads.map(fill, range(0, len(pixel), 128)))
     place = np.empty(len(x), np.int32)
     place[pixel[filled]] = np.flatnonzero(filled)
     total = np.where(counted, weight, 0.0).sum(1)
