@@ -23,6 +23,7 @@ from sevi_jax.synthesis.expected import (
     tabulate,
 )
 
+_SHIFT = 0.1  # pixels, of the differences by the origin
 _LARGEST_UNIT = 200.0  # pixels; a sigma of 0.6 of a pixel is then 0.003
 
 
@@ -214,24 +215,6 @@ def mean_picture(params: PictureParams, free: FreeParameters, placement: Placeme
     return np.asarray(_mean(params, free, *_grid(placement)), np.float64)
 
 
-@functools.partial(jax.jit, static_argnames=("free", "width", "points"))
-def _origin_step(counts, mask, params, free, x, z, width, points):
-    def mean(shift):
-        return _mean(params, free, x - shift[0], z - shift[1], width, points)
-
-    still = jnp.zeros(2, jnp.float32)
-    slopes = [jax.jvp(mean, (still,), (jnp.eye(2, dtype=jnp.float32)[axis],)) for axis in (0, 1)]
-    middle = slopes[0][0]
-    floor = 1e-4 * jnp.mean(middle)
-    weight = mask / jnp.maximum(middle, floor)
-    by_x, by_z = (slope[1] for slope in slopes)
-    score = jnp.stack([jnp.sum((counts - middle) * weight * by) for by in (by_x, by_z)])
-    fisher = jnp.stack(
-        [jnp.stack([jnp.sum(weight * a * b) for a in (by_x, by_z)]) for b in (by_x, by_z)]
-    )
-    return score, fisher
-
-
 def origin_step(
     counts: np.ndarray,
     mask: np.ndarray,
@@ -255,9 +238,16 @@ def origin_step(
     Returns:
         step and standard error of the origin, pixels, ``[2]`` each.
     """
-    picture = jnp.asarray(counts, jnp.float32), jnp.asarray(mask, jnp.float32)
-    score, fisher = _origin_step(*picture, params, free, *_grid(placement))
-    fisher = np.asarray(fisher, np.float64)
+    mean = mean_picture(params, free, placement)
+    # differences over a fraction of a pixel: the program of the means itself serves
+    slopes = []
+    for shift in (np.array([_SHIFT, 0.0]), np.array([0.0, _SHIFT])):
+        ahead, behind = (
+            mean_picture(params, free, placement.moved(sign * shift)) for sign in (1, -1)
+        )
+        slopes.append((ahead - behind) / (2 * _SHIFT))
+    weight = mask / np.maximum(mean, 1e-4 * mean.mean())
+    score = np.array([np.sum((counts - mean) * weight * slope) for slope in slopes])
+    fisher = np.array([[np.sum(weight * a * b) for a in slopes] for b in slopes])
     covariance = np.linalg.pinv(fisher)
-    step = covariance @ np.asarray(score, np.float64)
-    return step * placement.unit, np.sqrt(np.diagonal(covariance)) * placement.unit
+    return covariance @ score, np.sqrt(np.diagonal(covariance))
