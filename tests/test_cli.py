@@ -120,6 +120,55 @@ def test_predict_answers_for_every_file(quick_run, pair, tmp_path):
     assert f"{pictures[0]['shells'][0]['R']:.5f}" in result.stdout
 
 
+def test_predict_fits_a_picture_without_a_network(tmp_path):
+    # one ring by NumPy: cos(theta) uniform, so beta_2 is 0; the origin is off the middle
+    rng = np.random.default_rng(0)
+    cosine, radius = rng.uniform(-1, 1, 40_000), rng.normal(22, 1.0, 40_000)
+    x = radius * np.sqrt(1 - cosine**2) * np.cos(rng.uniform(0, 2 * np.pi, 40_000)) + 31.3
+    picture = np.histogram2d(x, radius * cosine + 32.8, [np.arange(65)] * 2)[0]
+    np.savetxt(tmp_path / "ring.txt", picture, fmt="%d")
+    arguments = ("--shells=1", "--orders=2", "--input=ring.txt", "--output=answer.json")
+    result = command("predict", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "answer.json").read_text())["pictures"][0]
+    shell = found["shells"][0]
+    assert found["converged"]
+    assert found["origin_pixels"] == pytest.approx([31.3, 32.8], abs=0.1)
+    assert abs(shell["R_pixels"] - 22) < 5 * shell["R_pixels_error"] < 0.5
+    assert abs(shell["beta"][0]) < 5 * shell["beta_error"][0] < 0.1
+    assert f"yield {shell['yield']:.0f} ± {shell['yield_error']:.0f}" in result.stdout
+    assert (tmp_path / "answer_1_fit.png").exists()
+
+
+def test_evaluate_fits_the_pictures_too(quick_run, tmp_path):
+    arguments = (f"--workdir={quick_run[0]}", "--fit", "--pictures=4", "--output=report")
+    result = command("evaluate", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "report/report.json").read_text())
+    assert found["fit"]["pictures"] == 4
+    assert len(found["images"]) == 4
+    for image in found["images"]:
+        assert image["fit"]["bound"] > 0
+        ratio = image["fit"]["distance"] / image["fit"]["bound"]
+        assert image["fit"]["efficiency"] == pytest.approx(ratio)
+    assert "likelihood fit of 4 pictures" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--output=a.json", "--workdir=FOLDER of a run, or --shells=NUMBER for a fit, is needed"),
+        ("--orders=2,3", "--orders=2,3: expected even numbers from 2 to 24"),
+        ("--origin=5", "--origin=5: expected two numbers x,z in pixels"),
+        ("--origin=70,3", "origin 70,3 lies outside the picture of 64 x 64 pixels"),
+    ],
+)
+def test_mistake_in_a_fit_is_one_line(tmp_path, flag, message):
+    np.save(tmp_path / "a.npy", small.histogram(POSITIONS[0], 64))
+    shells = () if flag.startswith("--output") else ("--shells=1", "--output=b.json")
+    assert_refused(tmp_path, message, "predict", *shells, "--input=a.npy", flag)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
