@@ -41,7 +41,6 @@ def main() -> int:
     from sevi_jax.inference.judged_fits import judge_fits
     from sevi_jax.inference.run import load_run
     from sevi_jax.synthesis.raster import ImageSpec
-    from sevi_jax.synthesis.types import ShellParams
 
     run = load_run(workdir)
     judged, fits = [], []
@@ -60,8 +59,8 @@ def main() -> int:
         ):
             judged += report.judge_cases(run, part)
             if _FIT.value:
-                truth = ShellParams(part.radius, part.sigma, part.electrons, part.beta)
-                add_fits(part.counts, ImageSpec(image.size), truth, run.predict(part.counts))
+                shape, prediction = ImageSpec(image.size), run.predict(part.counts)
+                add_fits(part.counts, shape, part.truth, prediction)
     if not files:
         drawn, prediction = run.held_out(_PICTURES.value, _EXPOSURE.value)
         judged = report.judge_held_out(run, drawn, prediction)

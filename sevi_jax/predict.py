@@ -80,7 +80,6 @@ def _origin() -> tuple[float, float] | None:
 
 def main() -> int:
     """Predicts and writes the answer; returns the exit status."""
-    fitted = _FIT.value or not _WORKDIR.value
     workdir = commands.workdir(_WORKDIR.value) if _WORKDIR.value else None
     if workdir is None and _SHELLS.value is None:
         raise InputError("--workdir=FOLDER of a run, or --shells=NUMBER for a fit, is needed")
@@ -89,15 +88,18 @@ def main() -> int:
         raise InputError("--output=FILE is needed, an .h5 or a .json")
     output = pathlib.Path(_OUTPUT.value)
     from sevi_jax.data.answers import check_answer_path, write_answer
+    from sevi_jax.data.events import file_kind
     from sevi_jax.inference import answer
+    from sevi_jax.inference.measure import Request
 
     check_answer_path(output)
-    run, shells, most, size = None, _SHELLS.value, 12, None
-    if workdir is not None:
+    if workdir is None:
+        run, shells, most = None, _SHELLS.value or 1, 12
+    else:
         from sevi_jax.inference.run import load_run
 
         run = load_run(workdir)
-        shells, most, size = run.network.shells, run.network.orders, run.network.image.size
+        shells, most = run.network.shells, run.network.orders
         if _SHELLS.value not in (None, shells):
             raise InputError(
                 f"--shells={_SHELLS.value}, but the network in {workdir} is for {shells}"
@@ -105,27 +107,19 @@ def main() -> int:
     orders, origin = _orders(shells, most), _origin()
     answers = []
     for path in inputs:
-        pictures = answer.read_pictures(path, shells, None if fitted else size, _TRANSPOSE.value)
-        for name, counts in pictures:
-            if not fitted:
+        if run is not None and not _FIT.value:
+            size = run.network.image.size
+            for name, counts in answer.read_pictures(path, shells, size, _TRANSPOSE.value):
                 answers += answer.predict_pictures(run, [name], counts[None])
                 print(answer.table(answers[-1]))
-                continue
-            from sevi_jax.inference import fitted as words
-            from sevi_jax.inference.measure import Request, measure
+            continue
+        from sevi_jax.inference.fitted import fit_picture
 
-            start = None if run is None else answer.network_start(run, name, counts)
-            events = (
-                path.suffix.lower() in (".h5", ".hdf5") and counts.shape[0] == answer.EVENT_SIZE
-            )
-            centre = (counts.shape[0] / 2, counts.shape[1] / 2) if events else origin
-            request = Request(orders, BACKGROUNDS[_BACKGROUND.value], centre, _POSITIVE.value)
-            found = measure(counts, request, start=start)
-            answers.append(words.answer(name, found))
-            print(words.table(answers[-1]))
-            stem = output.with_name(f"{output.stem}_{len(answers)}")
-            figures = words.write_figures(stem, found)
-            print("  figures: " + ", ".join(str(x) for x in figures))
+        request = Request(orders, BACKGROUNDS[_BACKGROUND.value], origin, _POSITIVE.value)
+        for name, counts in answer.read_pictures(path, shells, None, _TRANSPOSE.value):
+            stem = output.with_name(f"{output.stem}_{len(answers) + 1}")
+            is_event_file = path.suffix.lower() in (".h5", ".hdf5") and file_kind(path) != "images"
+            answers.append(fit_picture(name, counts, request, is_event_file, run, stem))
     write_answer(output, answers)
     print(f"answer: {output}")
     return 0

@@ -116,7 +116,9 @@ def network_start(run: Run, name: str, counts: np.ndarray) -> PictureParams | No
         return None
     yields = np.full(run.network.shells, counts.sum() / run.network.shells, np.float32)
     shells = ShellParams(
-        *(jnp.asarray(x) for x in (prediction.radius[0], prediction.sigma[0], yields)),
+        jnp.asarray(prediction.radius[0]),
+        jnp.asarray(prediction.sigma[0]),
+        jnp.asarray(yields),
         jnp.asarray(prediction.beta[0]),
     )
     return PictureParams(shells, jnp.zeros(1))

@@ -5,10 +5,12 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
+import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax.data.events import EventCounts, Truth, count_electrons, file_kind, read_truth
 from sevi_jax.errors import InputError
+from sevi_jax.synthesis.types import ShellParams
 
 _AT_ONCE = 16  # pictures put together at a time
 
@@ -34,6 +36,13 @@ class Cases:
     beta: np.ndarray
     sigma: np.ndarray
     electrons: np.ndarray
+
+    @property
+    def truth(self) -> ShellParams:
+        """All that is known of the shells."""
+        values = (self.radius, self.sigma, self.electrons, self.beta)
+        radius, sigma, electrons, beta = (jnp.asarray(x, jnp.float32) for x in values)
+        return ShellParams(radius, sigma, electrons, beta)
 
 
 def choose_pairs(number: int, most: int, seed: int) -> np.ndarray:
@@ -116,9 +125,9 @@ def read_cases(
                 "as the network of this run"
             )
         for events in groups():
-            values = (x[None] for x in (truth.radius, truth.beta, truth.sigma))
+            radius, beta, sigma = (x[None] for x in (truth.radius, truth.beta, truth.sigma))
             unknown = np.full((1, len(truth.ids)), np.nan)
-            yield Cases(file, truth.ids[None], events.counts, *values, unknown)
+            yield Cases(file, truth.ids[None], events.counts, radius, beta, sigma, unknown)
         return
     if len(truth.ids) < shells:
         raise InputError(f"{file}: table DistributionParameters has 1 row, expected 2 to pair")

@@ -1,12 +1,15 @@
 """What a fit says, for people: the answer's numbers, a table, warnings, figures."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
 import numpy as np
 
 from sevi_jax import plots
-from sevi_jax.inference.measure import Measured
+from sevi_jax.inference.answer import network_start
+from sevi_jax.inference.measure import Measured, Request, measure
+from sevi_jax.inference.run import Run
 from sevi_jax.synthesis.legendre import density_nodes
 
 _NEGATIVE = 3.0  # a density is called negative so many standard errors below 0
@@ -19,6 +22,38 @@ def _betas(measured: Measured, shell: int) -> tuple[np.ndarray, np.ndarray]:
     part = slice(shell * free.per_shell + 3, (shell + 1) * free.per_shell)
     covariance = np.asarray(fit.covariance[0], np.float64)[part, part] * measured.dispersion
     return np.asarray(fit.params.shells.beta[0, shell], np.float64), covariance
+
+
+def fit_picture(
+    name: str,
+    counts: np.ndarray,
+    request: Request,
+    centred: bool,
+    run: Run | None,
+    stem: pathlib.Path,
+) -> dict[str, Any]:
+    """Fits one picture, prints its table and draws its figures.
+
+    Args:
+        name: of the picture.
+        counts: ``[H, W]``.
+        request: what is fitted.
+        centred: whether the origin is the middle, as it is where events were counted.
+        run: network to start from; None starts from the picture.
+        stem: of the figures.
+
+    Returns:
+        the answer.
+    """
+    if centred:
+        middle = (counts.shape[0] / 2, counts.shape[1] / 2)
+        request = dataclasses.replace(request, origin=middle)
+    start = None if run is None else network_start(run, name, counts)
+    found = measure(counts, request, start=start)
+    said = answer(name, found)
+    print(table(said))
+    print("  figures: " + ", ".join(str(path) for path in write_figures(stem, found)))
+    return said
 
 
 def answer(name: str, measured: Measured) -> dict[str, Any]:
@@ -139,7 +174,8 @@ def table(found: dict[str, Any]) -> str:
 
 def write_figures(stem: pathlib.Path, measured: Measured) -> list[pathlib.Path]:
     """Draws picture, fit and residual; densities with bands; betas. Files ``<stem>_<what>.png``."""
-    edges = [x / (max(measured.counts.shape) / 2) for x in measured.placement.edges()]
+    half = max(measured.counts.shape) / 2
+    x_edges, z_edges = (edges / half for edges in measured.placement.edges())
     shells = measured.fit.params.shells
     radius = np.asarray(shells.radius[0], np.float64) * measured.placement.half_widths
     number = range(measured.free.shells)
@@ -149,7 +185,9 @@ def write_figures(stem: pathlib.Path, measured: Measured) -> list[pathlib.Path]:
     error = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(f"{stem.name}_{what}.png") for what in ("fit", "densities", "betas")]
-    plots.fit_picture(paths[0], measured.counts, measured.mean, *edges, radius, measured.mask)
+    plots.fit_picture(
+        paths[0], measured.counts, measured.mean, x_edges, z_edges, radius, measured.mask
+    )
     plots.densities(paths[1], beta, covariance)
     plots.beta_values(paths[2], beta, error, measured.free.orders, radius=radius)
     return paths

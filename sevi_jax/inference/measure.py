@@ -104,7 +104,8 @@ def measure(
         prior: for maximum a posteriori, in half-widths; the origin must be given then.
     """
     counts = np.asarray(counts, np.float64)
-    mask = np.ones(counts.shape, bool) if mask is None else mask
+    every = np.ones(counts.shape, bool)
+    mask = every if mask is None else np.asarray(mask, bool)
     origin = find_origin(np.where(mask, counts, 0.0)) if request.origin is None else request.origin
     if not all(0 < place < pixels for place, pixels in zip(origin, counts.shape, strict=True)):
         raise InputError(
@@ -127,8 +128,9 @@ def measure(
     error = np.full(2, np.nan)
     # shells and origin in turns: they hardly depend on each other
     for _ in range(_ORIGIN_STEPS):
-        table, folded, used = fold_places(counts, mask, placement, free.num_orders)
-        found = fit_places(folded[None, None], used[None, None], params, spec, table, prior=prior)
+        table, *places = fold_places(counts, mask, placement, free.num_orders)
+        folded, used = (jnp.asarray(x)[None, None] for x in places)
+        found = fit_places(folded, used, params, spec, table, prior=prior)
         params = found.params
         if request.origin is not None:
             break
@@ -175,7 +177,7 @@ def _spec(free: FreeParameters, placement: Placement, **choices) -> FitSpec:
 def _scaled(params: PictureParams, factor: float) -> PictureParams:
     """The same parameters where a length of 1 is called `factor`."""
     shells = params.shells
-    shells = shells.replace(radius=shells.radius * factor, sigma=shells.sigma * factor)
+    shells = dataclasses.replace(shells, radius=shells.radius * factor, sigma=shells.sigma * factor)
     return PictureParams(shells, params.background)
 
 
@@ -190,8 +192,9 @@ def _find(
     # any shell may be any of those asked for until they are sorted
     orders = tuple(sorted({n for orders in request.orders for n in orders}))
     free = FreeParameters((orders,) * len(request.orders), request.background)
-    table, folded, used = fold_places(coarse, spoiled == 0, small, free.num_orders)
-    params = find_shells(folded[None, None], used[None, None], _spec(free, small), table)
+    table, *places = fold_places(coarse, spoiled == 0, small, free.num_orders)
+    folded, used = (jnp.asarray(x)[None, None] for x in places)
+    params = find_shells(folded, used, _spec(free, small), table)
     params = jax.tree.map(lambda x: np.array(x[0]), params)
     order = np.argsort(params.shells.radius)
     shells = jax.tree.map(lambda x: x[order], params.shells)
@@ -199,7 +202,7 @@ def _find(
     for shell, chosen in enumerate(request.orders):
         others = [i for i in range(beta.shape[1]) if 2 * i + 2 not in chosen]
         beta[shell, others] = 0.0
-    params = PictureParams(shells.replace(beta=beta), params.background / factor**2)
+    params = PictureParams(dataclasses.replace(shells, beta=beta), params.background / factor**2)
     return _scaled(params, factor * small.unit / placement.unit)
 
 

@@ -180,9 +180,11 @@ def fold_places(
 @functools.partial(jax.jit, static_argnames=("free", "width", "points"))
 def _mean(params, free, x, z, width, points):
     shells = params.shells
-    profiles = jax.vmap(lambda *shell: shell_profile(*shell, points))(
-        shells.radius, shells.sigma, shells.beta
-    )
+
+    def profile_of(radius, sigma, beta):
+        return shell_profile(radius, sigma, beta, points)
+
+    profiles = jax.vmap(profile_of)(shells.radius, shells.sigma, shells.beta)
     profile = jnp.einsum("s,skl->kl", shells.electrons, profiles, precision="highest")
     profile = jax.lax.optimization_barrier(profile)
     mean = sample_pixels(profile, x, z, width)

@@ -52,7 +52,7 @@ class Ladder:
     def shells(self) -> tuple[np.ndarray, np.ndarray]:
         """Radius and sigma of each, ``[C]`` float32."""
         low, high = self.radius
-        radii = np.arange(low, high + _RADIUS_STEP / 2, _RADIUS_STEP, np.float32)
+        radii = np.arange(low, high + _RADIUS_STEP / 2, _RADIUS_STEP).astype(np.float32)
         radius, sigma = np.meshgrid(radii, np.asarray(_SIGMAS, np.float32))
         keep = radius > 2 * sigma
         return radius[keep], sigma[keep]
@@ -75,7 +75,7 @@ def ladder_columns(
     """
 
     def columns(shell):
-        units = unit_profiles(*shell, num_orders, table.points)[..., : orders + 1]
+        units = unit_profiles(shell[0], shell[1], num_orders, table.points)[..., : orders + 1]
         counts = project_profiles(units, table) * factor
         return counts.at[:, 0].multiply(0.5).T
 
