@@ -104,9 +104,8 @@ def measure(
         prior: for maximum a posteriori, in half-widths; the origin must be given then.
     """
     counts = np.asarray(counts, np.float64)
-    every = np.ones(counts.shape, bool)
-    mask = every if mask is None else np.asarray(mask, bool)
-    origin = find_origin(np.where(mask, counts, 0.0)) if request.origin is None else request.origin
+    used = np.ones(counts.shape, bool) if mask is None else np.asarray(mask, bool)
+    origin = find_origin(np.where(used, counts, 0.0)) if request.origin is None else request.origin
     if not all(0 < place < pixels for place, pixels in zip(origin, counts.shape, strict=True)):
         raise InputError(
             f"origin {origin[0]:g},{origin[1]:g} lies outside the picture of "
@@ -114,28 +113,28 @@ def measure(
         )
     rebinned = -(-max(counts.shape) // _LARGEST)
     if rebinned > 1:
-        spoiled, _ = rebin_about(np.where(mask, 0.0, 1.0), origin, rebinned)
-        counts, origin = rebin_about(np.where(mask, counts, 0.0), origin, rebinned)
-        mask = spoiled == 0
+        spoiled, _ = rebin_about(np.where(used, 0.0, 1.0), origin, rebinned)
+        counts, origin = rebin_about(np.where(used, counts, 0.0), origin, rebinned)
+        used = spoiled == 0
     placement = Placement(counts.shape, origin)
     free = request.free
     spec = _spec(free, placement, positive=request.positive)
     if start is None:
-        params = _find(counts, mask, placement, request)
+        params = _find(counts, used, placement, request)
     else:
         params = _scaled(start, 1 / placement.half_widths)
     params = jax.tree.map(lambda x: jnp.asarray(x)[None], params)
     error = np.full(2, np.nan)
     # shells and origin in turns: they hardly depend on each other
     for _ in range(_ORIGIN_STEPS):
-        table, *places = fold_places(counts, mask, placement, free.num_orders)
-        folded, used = (jnp.asarray(x)[None, None] for x in places)
-        found = fit_places(folded, used, params, spec, table, prior=prior)
+        table, *places = fold_places(counts, used, placement, free.num_orders)
+        folded, number = (jnp.asarray(x)[None, None] for x in places)
+        found = fit_places(folded, number, params, spec, table, prior=prior)
         params = found.params
         if request.origin is not None:
             break
         single = jax.tree.map(lambda x: x[0], params)
-        step, error = origin_step(counts, mask, single, free, placement)
+        step, error = origin_step(counts, used, single, free, placement)
         placement = placement.moved(np.clip(step, -1.0, 1.0))
         # folded about a point that is off by d, a ring looks wider by d^2 / 2 sigma only
         harmless = _ORIGIN_SHARE * float(jnp.min(single.shells.sigma)) * placement.unit
@@ -143,8 +142,8 @@ def measure(
             break
     found = jax.tree.map(np.asarray, found)
     mean = mean_picture(jax.tree.map(lambda x: jnp.asarray(x[0]), found.params), free, placement)
-    floor = 1e-7 * counts[mask].mean()
-    deviance = _deviance(counts[mask], np.maximum(mean[mask], floor))
+    floor = 1e-7 * counts[used].mean()
+    deviance = _deviance(counts[used], np.maximum(mean[used], floor))
     variance = float(found.deviance_variance[0])
     p_value = float(
         upper_tail(
@@ -153,7 +152,7 @@ def measure(
     )
     return Measured(
         counts,
-        mask,
+        used,
         mean,
         placement,
         error,
@@ -164,7 +163,7 @@ def measure(
         float(found.degrees_of_freedom[0]),
         float(found.expected_deviance[0]),
         p_value,
-        overdispersion(counts, mean, mask, p_value),
+        overdispersion(counts, mean, used, p_value),
     )
 
 
