@@ -6,8 +6,9 @@
 A finding is anything but an `InputError` of one line, more than 5 s of CPU time, or more than 1 GiB
 of memory for one file of at most 64 KiB; for all files of a process together, 2 GiB. Findings are
 written to --work/findings, the file with the traceback beside it, and the fuzzing goes on: in the
-same process after an exception, in a new one after a crash or a hang. The corpus, small valid files of every format to begin with, stays in
---work/corpus, so that another call goes on from there. Exit status 1 if there were findings.
+same process after an exception, in a new one after a crash or a hang. The corpus, small valid files
+of every format to begin with, stays in --work/corpus, so that another call goes on from there. Exit
+status 1 if there were findings.
 
 Atheris (libFuzzer) is no requirement of the project: it is needed for this alone.
 """
