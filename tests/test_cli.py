@@ -160,6 +160,10 @@ def test_evaluate_fits_the_pictures_too(quick_run, tmp_path):
         ("--output=a.json", "--workdir=FOLDER of a run, or --shells=NUMBER for a fit, is needed"),
         ("--orders=2,3", "--orders=2,3: expected even numbers from 2 to 24"),
         ("--origin=5", "--origin=5: expected two numbers x,z in pixels"),
+        ("--range=9", "--range=9: expected two numbers LOW,HIGH in pixels"),
+        ("--range=90,99", "no pixel of the picture is used"),
+        ("--mask=none.npy", "none.npy: no such file (--mask)"),
+        ("--map", "--map needs the prior of a run"),
         ("--origin=70,3", "origin 70,3 lies outside the picture of 64 x 64 pixels"),
     ],
 )

@@ -376,7 +376,8 @@ def _fit_one(
     smallest = 1e-7 * per_pixel
     mean = jnp.maximum(mean, smallest)
     deviance = 2 * jnp.sum(_half_deviance(mean, counts, used, smallest))
-    expected, variance = _deviance_moments(mean, jacobian, covariance, exposure)
+    relative = jacobian / floored[:, None]
+    expected, variance = _deviance_moments(mean, relative, covariance, exposure)
     row, spread = _sorted_rows(row, covariance, free)
     finite = jnp.all(jnp.isfinite(covariance)) | (reason >= _NOT_FINITE)
     reason = jnp.where(finite, reason, _SINGULAR)
@@ -540,32 +541,32 @@ def _pixel_moments(mean: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, ja
 
 
 def _deviance_moments(
-    mean: jax.Array, jacobian: jax.Array, covariance: jax.Array, exposure: jax.Array
+    mean: jax.Array, relative: jax.Array, covariance: jax.Array, exposure: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Mean and variance of the deviance of a fitted model that is right.
 
-    Given the estimates, the counts obey the score equations J' (n - mu) / mu = 0. Conditioning on
-    them (McCullagh 1986) leaves, with C the inverse information, k.. the pixel's cumulants, b = C
-    J' (k11 / mu) and q = diag(J C J'),
+    Given the estimates, the counts obey the score equations R' (n - mu) = 0, with R = J / mu.
+    Conditioning on them (McCullagh 1986) leaves, with C the inverse information, k.. the pixel's
+    cumulants, b = C R' k11 and q = diag(R C R'),
 
-        E = sum k1 - 1/2 sum (k12 - J b) q / mu^2,   Var = sum k2 - (J' k11 / mu)' b.
+        E = sum k1 - 1/2 sum (k12 - mu R b) q,   Var = sum k2 - (R' k11)' b.
 
     With many counts these are n - P and 2 n; with few, where the deviance is nearly a function of
     the number of counts and that number is fitted, far less than the sums of k1 and k2.
 
     Args:
         mean: of one stored pixel, ``[M]``.
-        jacobian: of one stored pixel, ``[M, P]``.
+        relative: R, the derivatives of one stored pixel's mean over that mean (where the fit holds
+            it to be larger, over that), ``[M, P]``.
         covariance: ``[P, P]``.
         exposure: stored pixels with this mean that are used, ``[M]``.
     """
     one, two, cross, third = _pixel_moments(mean)
-    relative = jacobian / mean[:, None]
     projected = jnp.matmul(exposure * cross, relative, precision="highest")
     b = jnp.matmul(covariance, projected, precision="highest")
     spread = jnp.matmul(relative, covariance, precision="highest")
     q = jnp.sum(spread * relative, axis=-1)
-    linear = jnp.matmul(jacobian, b, precision="highest")
+    linear = mean * jnp.matmul(relative, b, precision="highest")
     expected = jnp.sum(exposure * (one - 0.5 * (third - linear) * q))
     variance = jnp.sum(exposure * two) - jnp.dot(projected, b, precision="highest")
     return expected, variance

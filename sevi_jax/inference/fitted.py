@@ -1,14 +1,17 @@
 """What a fit says, for people: the answer's numbers, a table, warnings, figures."""
 
-import dataclasses
 import pathlib
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax import plots
 from sevi_jax.inference.answer import network_start
+from sevi_jax.inference.judged_fits import map_prior
 from sevi_jax.inference.measure import Measured, Request, measure
+from sevi_jax.inference.placing import mean_rings
 from sevi_jax.inference.run import Run
 from sevi_jax.synthesis.legendre import density_nodes
 
@@ -27,9 +30,10 @@ def _betas(measured: Measured, shell: int) -> tuple[np.ndarray, np.ndarray]:
 def fit_picture(
     name: str,
     counts: np.ndarray,
+    mask: np.ndarray | None,
     request: Request,
-    centred: bool,
     run: Run | None,
+    use_prior: bool,
     stem: pathlib.Path,
 ) -> dict[str, Any]:
     """Fits one picture, prints its table and draws its figures.
@@ -37,19 +41,18 @@ def fit_picture(
     Args:
         name: of the picture.
         counts: ``[H, W]``.
+        mask: pixels used, ``[H, W]`` bool; None uses all.
         request: what is fitted.
-        centred: whether the origin is the middle, as it is where events were counted.
         run: network to start from; None starts from the picture.
+        use_prior: whether the prior of the run counts.
         stem: of the figures.
 
     Returns:
         the answer.
     """
-    if centred:
-        middle = (counts.shape[0] / 2, counts.shape[1] / 2)
-        request = dataclasses.replace(request, origin=middle)
     start = None if run is None else network_start(run, name, counts)
-    found = measure(counts, request, start=start)
+    prior = map_prior(run.synthesis.prior, request.free) if run is not None and use_prior else None
+    found = measure(counts, request, mask, start, prior)
     said = answer(name, found)
     print(table(said))
     print("  figures: " + ", ".join(str(path) for path in write_figures(stem, found)))
@@ -173,7 +176,10 @@ def table(found: dict[str, Any]) -> str:
 
 
 def write_figures(stem: pathlib.Path, measured: Measured) -> list[pathlib.Path]:
-    """Draws picture, fit and residual; densities with bands; betas. Files ``<stem>_<what>.png``."""
+    """Draws picture, fit and residual; rings about the origin; densities with bands; betas.
+
+    Files ``<stem>_<what>.png``.
+    """
     half = max(measured.counts.shape) / 2
     x_edges, z_edges = (edges / half for edges in measured.placement.edges())
     shells = measured.fit.params.shells
@@ -184,10 +190,29 @@ def write_figures(stem: pathlib.Path, measured: Measured) -> list[pathlib.Path]:
     )
     error = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_name(f"{stem.name}_{what}.png") for what in ("fit", "densities", "betas")]
+    paths = [
+        stem.with_name(f"{stem.name}_{what}.png") for what in ("fit", "rings", "densities", "betas")
+    ]
     plots.fit_picture(
         paths[0], measured.counts, measured.mean, x_edges, z_edges, radius, measured.mask
     )
-    plots.densities(paths[1], beta, covariance)
-    plots.beta_values(paths[2], beta, error, measured.free.orders, radius=radius)
+    _draw_rings(paths[1], measured)
+    plots.densities(paths[2], beta, covariance)
+    plots.beta_values(paths[3], beta, error, measured.free.orders, radius=radius)
     return paths
+
+
+def _draw_rings(path: pathlib.Path, measured: Measured) -> None:
+    """Draws the radial profile, in rings one pixel wide, as far as any pixel is used."""
+    place = measured.placement
+    x, z = (edges[:-1] + 0.5 for edges in place.edges())
+    ring = np.hypot(x[:, None], z)[measured.mask].astype(int)
+    pixels = np.bincount(ring)
+    counts, mean = (np.bincount(ring, y[measured.mask]) for y in (measured.counts, measured.mean))
+    params = jax.tree.map(lambda x: jnp.asarray(x[0]), measured.fit.params)
+    shells = mean_rings(params, place, len(pixels)) * pixels
+    background = mean - shells.sum(0) if measured.free.background else np.zeros(len(pixels))
+    scale = place.half_widths / place.unit
+    radius = np.asarray(params.shells.radius, np.float64) * place.half_widths
+    edges = np.arange(len(pixels) + 1) * scale
+    plots.radial_profile(path, edges, counts, mean, shells, background, radius)
