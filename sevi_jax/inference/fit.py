@@ -64,7 +64,9 @@ class FitSpec:
         free: which parameters are free.
         iterations: most evaluations of the means and their derivatives.
         tolerance: converged when the next undamped step would lower the deviance by less: it is
-            the step's squared length in standard errors. 1e-3 is 0.03 standard errors.
+            the step's squared length in standard errors. 1e-3 is 0.03 standard errors. With very
+            many counts float32 does not resolve that (1e-5 sqrt(counts)): then, when a step no
+            longer gains what it should and what is left to gain is within the rounding.
         floor: the floor of the means, as a fraction of the mean count per pixel. Above the
             rounding of the means (1e-6 of the peak).
         radius: (low, high) of every radius, half-widths.
@@ -302,9 +304,11 @@ def search(
         # shells in one place, perhaps only at the start: more damping makes the step exist
         exists = jnp.all(jnp.isfinite(trial))
         damping = jnp.where(exists, damping, jnp.maximum(8 * damping, _DAMPING))
-        trial = jnp.where(exists, trial, best.row)
+        # what is left to gain drowns in rounding
+        settled = ~first & (ratio < 0.25) & (gain < spec.tolerance + rounding)
+        trial = jnp.where(exists & ~settled, trial, best.row)
         reason = jnp.where(
-            exists & (gain < spec.tolerance),
+            exists & ((gain < spec.tolerance) | settled),
             jnp.where(best.at_bound, _BOUND, _CONVERGED),
             jnp.where(damping > _LARGEST_DAMPING, jnp.where(exists, _STUCK, _SINGULAR), _RUNNING),
         )
