@@ -138,6 +138,10 @@ def test_predict_fits_a_picture_without_a_network(tmp_path):
     assert abs(shell["beta"][0]) < 5 * shell["beta_error"][0] < 0.1
     assert f"yield {shell['yield']:.0f} ± {shell['yield_error']:.0f}" in result.stdout
     assert (tmp_path / "answer_1_fit.png").exists()
+    page = (tmp_path / "answer.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert "ring.txt" in page
+    assert "http" not in page  # nothing is fetched from elsewhere
 
 
 def test_evaluate_fits_the_pictures_too(quick_run, tmp_path):

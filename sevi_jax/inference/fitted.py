@@ -35,7 +35,7 @@ def fit_picture(
     run: Run | None,
     use_prior: bool,
     stem: pathlib.Path,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[pathlib.Path]]:
     """Fits one picture, prints its table and draws its figures.
 
     Args:
@@ -48,15 +48,16 @@ def fit_picture(
         stem: of the figures.
 
     Returns:
-        the answer.
+        the answer, and its figures.
     """
     start = None if run is None else network_start(run, name, counts)
     prior = map_prior(run.synthesis.prior, request.free) if run is not None and use_prior else None
     found = measure(counts, request, mask, start, prior)
     said = answer(name, found)
     print(table(said))
-    print("  figures: " + ", ".join(str(path) for path in write_figures(stem, found)))
-    return said
+    figures = write_figures(stem, found)
+    print("  figures: " + ", ".join(map(str, figures)))
+    return said, figures
 
 
 def answer(name: str, measured: Measured) -> dict[str, Any]:

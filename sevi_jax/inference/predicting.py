@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from sevi_jax.data.answers import check_answer_path, write_answer
@@ -9,6 +10,7 @@ from sevi_jax.data.events import file_kind
 from sevi_jax.errors import InputError
 from sevi_jax.inference import answer, fitted
 from sevi_jax.inference.measure import Request
+from sevi_jax.inference.page import write_page
 from sevi_jax.inference.run import Run, load_run
 
 BACKGROUNDS = {"none": 0, "constant": 1, "smooth": 6}
@@ -101,13 +103,20 @@ def predict_files(
     if not fits and options.reading.mask is not None:
         raise InputError("--mask is for fits, a network takes whole pictures (--fit)")
     answers: list[dict[str, Any]] = []
+    figures: list[list[pathlib.Path]] = []
     for path in inputs:
         if fits:
-            answers += _fits(path, run, request, options, output, len(answers))
+            for found, drawn in _fits(path, run, request, options, output, len(answers)):
+                answers.append(found)
+                figures.append(drawn)
         elif run is not None:
             answers += _predictions(path, run, options)
     write_answer(output, answers)
     print(f"answer: {output}")
+    if fits:
+        page = output.with_suffix(".html")
+        write_page(page, answers, figures)
+        print(f"page with all figures: {page}")
 
 
 def _fits(
@@ -117,17 +126,17 @@ def _fits(
     options: Options,
     output: pathlib.Path,
     before: int,
-) -> list[dict[str, Any]]:
+) -> Iterator[tuple[dict[str, Any], list[pathlib.Path]]]:
     """Fits the pictures of a file; `before` pictures are in the answer already."""
-    shells, found = len(request.orders), []
+    shells = len(request.orders)
     events = path.suffix.lower() in (".h5", ".hdf5") and file_kind(path) != "images"
-    for name, counts, mask in answer.read_pictures(path, shells, None, options.reading):
+    pictures = answer.read_pictures(path, shells, None, options.reading)
+    for number, (name, counts, mask) in enumerate(pictures, before + 1):
         if events:  # they are counted about the middle
             height, width = counts.shape
             request = dataclasses.replace(request, origin=(height / 2, width / 2))
-        stem = output.with_name(f"{output.stem}_{before + len(found) + 1}")
-        found.append(fitted.fit_picture(name, counts, mask, request, run, options.use_prior, stem))
-    return found
+        stem = output.with_name(f"{output.stem}_{number}")
+        yield fitted.fit_picture(name, counts, mask, request, run, options.use_prior, stem)
 
 
 def _predictions(path: pathlib.Path, run: Run, options: Options) -> list[dict[str, Any]]:
