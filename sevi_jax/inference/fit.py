@@ -51,6 +51,7 @@ _RUNNING = -1
 _DAMPING = 1e-3  # of the first step; relative to the diagonal of the information
 _LARGEST_DAMPING = 1e7
 _ROUNDING = 1e-5  # of a change of the deviance, times sqrt(counts)
+_UNKNOWN = 1.0  # error of beta_2 that says nothing: beta_2 of a density is in -1.25..2.5
 _NEGATIVE_SCALE = 3e-4  # of a density below 0 where that is not allowed
 _SUMMED_MEAN = 16.0  # up to here the deviance's moments are sums over counts, beyond asymptotic
 _TERMS = 60  # P(count > 60) = 1e-16 at a mean of 16
@@ -102,7 +103,8 @@ class Fit:
             of freedom where pixels have many counts.
         deviance_variance: its variance then, ``[B]``.
         p_value: probability of a larger deviance if the model is right, ``[B]``.
-        converged: ``[B]`` bool.
+        converged: ``[B]`` bool. Also False where the counts do not tell a shell's beta_2 to 1: then
+            two shells are one to the counts, and what the second one became is chance.
         reason: index into `REASONS`, ``[B]`` int32.
         iterations: evaluations used, ``[B]`` int32.
     """
@@ -383,11 +385,12 @@ def _fit_one(
     relative = jacobian / floored[:, None]
     expected, variance = _deviance_moments(mean, relative, covariance, exposure)
     row, spread = _sorted_rows(row, covariance, free)
-    finite = jnp.all(jnp.isfinite(covariance)) | (reason >= _NOT_FINITE)
-    reason = jnp.where(finite, reason, _SINGULAR)
+    errors = from_row(jnp.sqrt(jnp.diagonal(spread)), free)
+    determined = jnp.all(jnp.isfinite(covariance)) & jnp.all(errors.shells.beta[:, 0] < _UNKNOWN)
+    reason = jnp.where(determined | (reason >= _NOT_FINITE), reason, _SINGULAR)
     return Fit(
         params=from_row(row, free),
-        errors=from_row(jnp.sqrt(jnp.diagonal(spread)), free),
+        errors=errors,
         covariance=spread,
         deviance=deviance,
         degrees_of_freedom=pixels - parameters,
