@@ -156,14 +156,14 @@ def measure(size: int, torch: Torch, repeats: int, steps: int) -> dict:
     weights = 2 / (4 * np.arange(1, 13) + 1)
     with tempfile.TemporaryDirectory() as folder:
         file = str(pathlib.Path(folder) / "start.npz")
-        np.savez(
-            file,
-            # what the ResNet sees: pictures of mean 1
-            pictures=np.array(jax.vmap(normalise)(pictures.counts)) * np.float32(size**2 / 255),
-            targets=np.asarray(pictures.params.beta).reshape(batch, -1),
-            weights=np.tile(weights, 2).astype(np.float32),
-            **torch_names(carry[0]["resnet"]),
+        arrays: dict = torch_names(carry[0]["resnet"])
+        # what the ResNet sees: pictures of mean 1
+        arrays["pictures"] = np.array(jax.vmap(normalise)(pictures.counts)) * np.float32(
+            size**2 / 255
         )
+        arrays["targets"] = np.asarray(pictures.params.beta).reshape(batch, -1)
+        arrays["weights"] = np.tile(weights, 2).astype(np.float32)
+        np.savez(file, **arrays)
         threads = len(os.sched_getaffinity(0))
         torch.ask("setup", depth=depth, file=file, threads=threads)
     theirs = torch.ask("output")

@@ -10,8 +10,8 @@ import sys
 import time
 
 import numpy as np
-import torch
-from torch import nn
+import torch  # pyright: ignore[reportMissingImports]
+from torch import nn  # pyright: ignore[reportMissingImports]
 
 _STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 

@@ -53,6 +53,14 @@ _MASK = flags.DEFINE_string("mask", None, "Picture that is 0 where a pixel is no
 _RANGE = flags.DEFINE_list(
     "range", None, "LOW,HIGH: fit pixels that are so far from the origin only, pixels."
 )
+_BLUR = flags.DEFINE_float(
+    "blur",
+    None,
+    "Known standard deviation of the position errors along each axis, half-widths; it is taken off "
+    "the fitted shells. What an event file says of itself, else 0.",
+    0.0,
+    0.1,
+)
 _POSITIVE = flags.DEFINE_bool("positive", False, "Keep fitted densities from falling below 0.")
 
 
@@ -88,6 +96,7 @@ def main() -> None:
         origin=origin,
         reach=reach,
         positive=_POSITIVE.value,
+        blur=_BLUR.value,
         fit=_FIT.value,
         use_prior=_MAP.value,
         reading=Reading(_TRANSPOSE.value, int(_ROTATE.value) // 90, masks[0]),

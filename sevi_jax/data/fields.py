@@ -12,6 +12,7 @@ FRAMES = "FinalImage"
 ANSWER = "Answer"
 IMAGES = "images"
 SHELLS = "Shells"
+BLUR = "blur"  # attribute of DetectedElectrons: standard deviation of position errors, half-widths
 
 CONVENTION = "density of cos(theta) = 1/2 + sum_i beta_2i P_2i; literature beta = 2 x this beta"
 

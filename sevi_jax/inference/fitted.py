@@ -21,7 +21,7 @@ _UNLIKELY = 1e-3  # p-value below which the model does not describe the picture
 
 def _betas(measured: Measured, shell: int) -> tuple[np.ndarray, np.ndarray]:
     """Betas ``[L]`` of a shell and their covariance ``[L, L]``, scaled by the overdispersion."""
-    free, fit = measured.free, measured.fit
+    free, fit = measured.free, measured.sharp
     part = slice(shell * free.per_shell + 3, (shell + 1) * free.per_shell)
     covariance = np.asarray(fit.covariance[0], np.float64)[part, part] * measured.dispersion
     return np.asarray(fit.params.shells.beta[0, shell], np.float64), covariance
@@ -68,8 +68,9 @@ def answer(name: str, measured: Measured) -> dict[str, Any]:
     `yield_error` how well that number is known (the fit's error without the shell's own Poisson
     fluctuation: Var - N, since the number itself, if it were known, would be the efficient estimate
     of its mean); `counting_error` is that fluctuation: for the mean yield add both in quadrature.
+    A known blur of the positions is taken off.
     """
-    fit, place = measured.fit, measured.placement
+    fit, place = measured.sharp, measured.placement
     scale, pixels = np.sqrt(measured.dispersion), place.unit * measured.rebinned
     params, errors = (
         [
@@ -110,6 +111,7 @@ def answer(name: str, measured: Measured) -> dict[str, Any]:
         "deviance_per_dof": measured.deviance / measured.degrees_of_freedom,
         "p_value": measured.p_value,
         "dispersion": measured.dispersion,
+        "blur": measured.blur,
         "shells": shells,
         "warnings": warnings(measured),
     }
@@ -124,6 +126,12 @@ def warnings(measured: Measured) -> list[str]:
         found.append(
             f"the model does not describe this picture (p = {measured.p_value:.1g}); errors are "
             f"scaled by {np.sqrt(measured.dispersion):.3g}, see the residual"
+        )
+    widths = np.asarray(measured.fit.params.shells.sigma[0]) * measured.placement.half_widths
+    for shell in np.flatnonzero(widths**2 <= 1.01 * measured.blur**2):
+        found.append(
+            f"shell {shell + 1} is no wider ({widths[shell]:.5f} half-widths) than the known blur "
+            f"({measured.blur:.5f}): its sigma is not known"
         )
     nodes = density_nodes(measured.free.num_orders).astype(np.float64)
     for shell in range(measured.free.shells):

@@ -5,6 +5,7 @@ fits is judged pixel by pixel, unfolded, so that a tilt or an odd order shows.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,12 @@ import numpy as np
 
 from sevi_jax.errors import InputError
 from sevi_jax.inference.fit import Fit, FitSpec, fit_places, upper_tail
-from sevi_jax.inference.information import FreeParameters, GaussianPrior, PictureParams
+from sevi_jax.inference.information import (
+    FreeParameters,
+    GaussianPrior,
+    PictureParams,
+    to_row,
+)
 from sevi_jax.inference.placing import (
     Placement,
     find_origin,
@@ -23,6 +29,7 @@ from sevi_jax.inference.placing import (
 )
 from sevi_jax.inference.rings import find_rings
 from sevi_jax.inference.start import find_shells
+from sevi_jax.synthesis.types import ShellParams
 
 _LARGEST = 1100  # pixels along a side; larger pictures are rebinned
 _FEW = 4  # so many shells are looked for one by one, however close; more, as peaks
@@ -42,6 +49,8 @@ class Request:
         positive: whether densities are kept from falling below 0.
         reach: (low, high), distance from the origin of the pixels that are used, pixels; None uses
             all.
+        blur: known standard deviation of the errors of electron positions, along x and along z
+            each, half-widths.
     """
 
     orders: tuple[tuple[int, ...], ...]
@@ -49,6 +58,7 @@ class Request:
     origin: tuple[float, float] | None = None
     positive: bool = False
     reach: tuple[float, float] | None = None
+    blur: float = 0.0
 
     @property
     def free(self) -> FreeParameters:
@@ -75,6 +85,7 @@ class Measured:
         p_value: probability of a larger deviance then.
         dispersion: variance of the counts over that of Poisson numbers, at least 1: what errors
             must be scaled by the square root of. See `overdispersion`.
+        blur: as in `Request`; `fit` and `mean` describe the picture as it is, `sharp` takes it off.
     """
 
     counts: np.ndarray
@@ -90,6 +101,12 @@ class Measured:
     expected_deviance: float
     p_value: float
     dispersion: float
+    blur: float
+
+    @functools.cached_property
+    def sharp(self) -> Fit:
+        """The fit of the electrons before their positions were blurred."""
+        return without_blur(self.fit, self.free, self.blur / self.placement.half_widths)
 
 
 def measure(
@@ -180,6 +197,48 @@ def measure(
         float(found.expected_deviance[0]),
         p_value,
         overdispersion(counts, mean, used, p_value),
+        request.blur,
+    )
+
+
+def without_blur(fit: Fit, free: FreeParameters, blur: float) -> Fit:
+    """Takes a known blur of the positions off fitted shells.
+
+    A normal blur b in the picture is one in space (what happens along y is not seen), and spreads
+    densities as heat does: after the "time" b^2 / 2 a thin shell at R has its mean radius at
+    R + b^2 / R, its variance grown by b^2, and its term of order l shrunk by
+    exp(-l (l + 1) b^2 / 2 R^2), to first order in (b / R)^2.
+
+    Args:
+        fit: of one or more pictures.
+        free: its parameters.
+        blur: b, in the fit's unit of length.
+
+    Returns:
+        The fit with params, errors and covariance of the shells before the blur. A sigma that is
+        not larger than the blur by half a per cent counts as a tenth of itself.
+    """
+    if not blur:
+        return fit
+    shells = jax.tree.map(lambda x: np.asarray(x, np.float64), fit.params.shells)
+    spread = blur**2 / shells.radius**2
+    sigma = np.sqrt(np.maximum(shells.sigma**2 - blur**2, (0.1 * shells.sigma) ** 2))
+    order = 2.0 * np.arange(1, free.num_orders + 1)
+    growth = np.exp(order * (order + 1) * spread[..., None] / 2)
+    slopes = ShellParams(1 + spread, shells.sigma / sigma, np.ones_like(sigma), growth)
+    sharp = dataclasses.replace(
+        shells, radius=shells.radius * (1 - spread), sigma=sigma, beta=shells.beta * growth
+    )
+    ones = jnp.ones_like(fit.params.background)
+    slope = np.asarray(to_row(PictureParams(slopes, ones), free), np.float64)
+    errors = jax.tree.map(
+        lambda error, factor: np.asarray(error) * factor, fit.errors.shells, slopes
+    )
+    return dataclasses.replace(
+        fit,
+        params=PictureParams(sharp, fit.params.background),
+        errors=PictureParams(errors, fit.errors.background),
+        covariance=np.asarray(fit.covariance) * slope[:, :, None] * slope[:, None, :],
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sevi_jax.data.answers import check_answer_path, write_answer
-from sevi_jax.data.events import file_kind
+from sevi_jax.data.events import file_kind, read_blur
 from sevi_jax.errors import InputError
 from sevi_jax.inference import answer, fitted
 from sevi_jax.inference.measure import Request
@@ -28,6 +28,7 @@ class Options:
         origin: of plain pictures, pixels; None finds it.
         reach: as in `measure.Request`.
         positive: likewise.
+        blur: likewise; None is what the file says of itself, or 0.
         fit: whether the likelihood is fitted; always done without a network, or with its prior.
         use_prior: whether the fit counts the prior of the run.
         reading: how files are read.
@@ -39,6 +40,7 @@ class Options:
     origin: tuple[float, float] | None = None
     reach: tuple[float, float] | None = None
     positive: bool = False
+    blur: float | None = None
     fit: bool = False
     use_prior: bool = False
     reading: answer.Reading = answer.AS_STORED
@@ -99,6 +101,7 @@ def predict_files(
         options.origin,
         options.positive,
         options.reach,
+        options.blur or 0.0,
     )
     if not fits and options.reading.mask is not None:
         raise InputError("--mask is for fits, a network takes whole pictures (--fit)")
@@ -134,7 +137,8 @@ def _fits(
     for number, (name, counts, mask) in enumerate(pictures, before + 1):
         if events:  # they are counted about the middle
             height, width = counts.shape
-            request = dataclasses.replace(request, origin=(height / 2, width / 2))
+            blur = read_blur(path) if options.blur is None else options.blur
+            request = dataclasses.replace(request, origin=(height / 2, width / 2), blur=blur)
         stem = output.with_name(f"{output.stem}_{number}")
         yield fitted.fit_picture(name, counts, mask, request, run, options.use_prior, stem)
 

@@ -184,6 +184,32 @@ def test_pixels_out_of_range_are_not_fitted():
         measure(counts, Request(((2,),), origin=ORIGIN, reach=(300.0, 400.0)))
 
 
+def test_known_blur_is_taken_off():
+    # every electron moved by a normal error of 2 pixels along each axis: wider than the rings. The
+    # shells from before come back within their errors; without the correction sigma is 1.5 to 2
+    # times too large
+    rng, blur = np.random.default_rng(12), 2.0
+    counts, edges = np.zeros(SHAPE), [np.arange(n + 1) for n in SHAPE]
+    for shell in zip(RADIUS, SIGMA, NUMBER, BETA, strict=True):
+        moved = [v + rng.normal(0, blur, v.size) for v in positions(rng, *shell)]
+        counts += np.histogram2d(moved[0] + ORIGIN[0], moved[1] + ORIGIN[1], edges)[0]
+    request = Request(((2,), (2,)), origin=ORIGIN, blur=2 * blur / SHAPE[1])
+    found = measure(counts, request)
+    unit = found.placement.unit
+    params, errors = found.sharp.params.shells, found.sharp.errors.shells
+    for got, error, true, scale in (
+        (params.radius, errors.radius, RADIUS, unit),
+        (params.sigma, errors.sigma, SIGMA, unit),
+        (params.beta[..., 0], errors.beta[..., 0], BETA, 1.0),
+    ):
+        pulls = (np.asarray(got[0]) * scale - true) / (np.asarray(error[0]) * scale)
+        assert (np.abs(pulls) < 4).all(), pulls
+    assert (np.asarray(found.fit.params.shells.sigma[0]) * unit > 1.3 * np.array(SIGMA)).all()
+    assert found.p_value > 1e-3
+    said = fitted.answer("a", found)
+    assert said["shells"][0]["sigma"] == pytest.approx(2 * float(params.sigma[0, 0]) * unit / 160)
+
+
 def test_a_prior_in_half_widths_pulls_as_far_as_it_should():
     # beta_2 of both shells and R_1, each known as well from the prior as from the counts: the
     # estimate is the middle of both
