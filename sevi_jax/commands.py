@@ -140,10 +140,19 @@ def run(main: Callable[[], int | None], module: str, document: str | None) -> No
         sys.exit(main())
     except InputError as error:
         print(f"{module}: {error}", file=sys.stderr)
-        sys.exit(2)
+        _leave()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"{module}: {where}{error.strerror or _reason(error)}", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(2)  # HDF5 crashes where the interpreter ends after a file that could not be closed
+        _leave()
+
+
+def _leave() -> None:
+    """Ends with status 2, without what the interpreter does at its end.
+
+    HDF5 crashes there after a file that could not be closed, and JAX waits there for other
+    processes, which may wait for this one.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2)
