@@ -150,9 +150,14 @@ def run(main: Callable[[], int | None], module: str, document: str | None) -> No
 def _leave() -> None:
     """Ends with status 2, without what the interpreter does at its end.
 
-    HDF5 crashes there after a file that could not be closed, and JAX waits there for other
-    processes, which may wait for this one.
+    HDF5 crashes there after a file that could not be closed, and Orbax waits there for a checkpoint
+    that other processes do not finish any more.
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    if "jax" in sys.modules:  # then it is no mistake in the flags
+        import jax
+
+        with contextlib.suppress(Exception):
+            jax.distributed.shutdown()  # waits for the others, should there be some, to end too
     os._exit(2)

@@ -18,6 +18,8 @@ from jax.experimental import multihost_utils
 from sevi_jax.errors import InputError
 
 JOIN_SECONDS = 300
+# So long a process that ends waits for the others to end too; the first one draws figures then.
+LEAVE_SECONDS = 120
 
 
 class Agreed(Exception):
@@ -61,7 +63,11 @@ def join(
     timer.start()
     try:
         jax.distributed.initialize(
-            coordinator, number, index, initialization_timeout=2 * round(seconds) + 10
+            coordinator,
+            number,
+            index,
+            initialization_timeout=2 * round(seconds) + 10,
+            shutdown_timeout_seconds=LEAVE_SECONDS,
         )
         jax.devices()  # where all tell each other of their devices
     except ValueError as error:
