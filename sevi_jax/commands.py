@@ -164,10 +164,24 @@ def run(main: Callable[[], int | None], module: str, document: str | None) -> No
         sys.exit(main())
     except InputError as error:
         print(f"{module}: {error}", file=sys.stderr)
-        sys.exit(2)
+        _leave()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"{module}: {where}{error.strerror or _reason(error)}", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(2)  # HDF5 crashes where the interpreter ends after a file that could not be closed
+        _leave()
+
+
+def _leave() -> None:
+    """Ends with status 2, without what the interpreter does at its end.
+
+    HDF5 crashes there after a file that could not be closed, and Orbax waits there for a checkpoint
+    that other processes do not finish any more.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "jax" in sys.modules:  # then it is no mistake in the flags
+        import jax
+
+        with contextlib.suppress(Exception):
+            jax.distributed.shutdown()  # waits for the others, should there be some, to end too
+    os._exit(2)

@@ -196,6 +196,23 @@ def test_mistake_in_the_configuration_is_one_line(tmp_path, args, message):
     assert_refused(tmp_path, message, "train", *args)
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--coordinator=a:1"], "--coordinator, --num_processes and --process_id belong together"),
+        (["--coordinator=a", "--num_processes=2", "--process_id=0"], "=a: expected HOST:PORT"),
+        (
+            ["--coordinator=a:1", "--num_processes=2", "--process_id=2"],
+            "--process_id=2 must be below --num_processes=2",
+        ),
+        (["--distributed"], "--distributed: no cluster found"),
+    ],
+    ids=["missing", "port", "number", "cluster"],
+)
+def test_mistake_about_the_other_processes_is_one_line(tmp_path, flags, message):
+    assert_refused(tmp_path, message, "train", f"--config={CONFIGS / 'quick.py'}", *flags)
+
+
 def test_run_whose_folder_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     arguments = (f"--config={CONFIGS / 'quick.py'}", *SHRUNK, "--workdir=file/run")

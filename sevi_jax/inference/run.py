@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from sevi_jax.config import Config
@@ -19,12 +19,13 @@ from sevi_jax.synthesis.pipeline import Pictures, SynthesisSpec, draw_pictures
 from sevi_jax.synthesis.raster import fold_counts
 from sevi_jax.training.checkpoint import FOLDER, Checkpoints
 from sevi_jax.training.loop import load_config
-from sevi_jax.training.sharding import data_mesh
+from sevi_jax.training.sharding import copied, first_devices
 from sevi_jax.training.specs import network_from, synthesis_from
 from sevi_jax.training.state import abstract_state, make_optimizer
 from sevi_jax.training.step import held_out, make_evaluation
 
-_BATCH_PIXELS = 2**20  # pictures are predicted this many pixels at a time, at least one
+# Pictures are predicted this many pixels at a time, at least one on every device.
+_BATCH_PIXELS = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Run:
         network: what network.
         synthesis: how its training pictures were drawn.
         variables: parameters (averaged), BatchNorm statistics and constants.
-        mesh: where they lie.
+        mesh: where they lie; pictures are split over it.
     """
 
     workdir: pathlib.Path
@@ -59,6 +60,7 @@ class Run:
             The prediction as NumPy arrays.
         """
         batch = max(1, min(64, _BATCH_PIXELS // self.network.image.side**2))
+        batch = -(-batch // self.mesh.size) * self.mesh.size
         parts = []
         for start in range(0, len(counts), batch):
             part = np.asarray(counts[start : start + batch], np.float32)
@@ -77,7 +79,8 @@ class Run:
             pictures = fold_counts(counts) if network.image.fold else counts
             return ShellNetwork(network).apply(variables, pictures, train=False)
 
-        return jax.jit(apply)
+        pictures = NamedSharding(self.mesh, PartitionSpec("data"))
+        return jax.jit(apply, in_shardings=(copied(self.mesh), pictures))
 
     def held_out(self, pictures: int, exposure: float = 1.0) -> tuple[Pictures, Prediction]:
         """Draws pictures electron by electron that no training or selection has seen; predicts.
@@ -126,10 +129,9 @@ def load_run(workdir: pathlib.Path) -> Run:
     config = load_config(workdir)
     if not (workdir / FOLDER).is_dir():
         raise InputError(f"{workdir}: no checkpoint here (there is no folder {FOLDER})")
-    # the number of devices is that of this machine, not of the one that trained
-    with config.unlocked():
-        config.mesh.devices = 1
-    mesh = data_mesh(config)
+    # the devices that are here now, not those that trained
+    devices = range(1, len(jax.devices()) + 1)
+    mesh = first_devices(max(n for n in devices if config.eval.batch % n == 0))
     network = network_from(config)
     with Checkpoints(workdir) as checkpoints:
         step = checkpoints.best_step
