@@ -120,7 +120,8 @@ def _parse(argv: Sequence[str]) -> None:
 def keep_compiled_programs() -> None:
     """Lets JAX keep compiled programs in the user's cache folder: a second start is quicker.
 
-    The variable JAX_COMPILATION_CACHE_DIR names another folder, or, empty, none. Every machine has its own: programs may use what its processor alone can do.
+    The variable JAX_COMPILATION_CACHE_DIR names another folder, or, empty, none. Every machine has
+    its own: programs may use what its processor alone can do.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
