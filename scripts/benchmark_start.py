@@ -4,8 +4,8 @@
   .venv/bin/python scripts/benchmark_start.py --config=configs/laptop.py
 
 Starts `python -m sevi_jax.train` twice in an empty folder, with an empty compilation cache and then
-with what the first start put there, and waits for the line of step 1 in metrics.jsonl. Use a machine
-that does nothing else.
+with what the first start put there, and waits for the line of step 1 in metrics.jsonl. Use a
+machine that does nothing else.
 """
 
 import argparse
