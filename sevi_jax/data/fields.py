@@ -54,6 +54,8 @@ EMISSION_RADIUS = Field("r")
 IMAGE = Field("Image", rank=2)
 SHELL_ID = Field("ShellId", integer=True)
 ELECTRONS = Field("electrons", integer=True)
+AMPLITUDE = Field("amplitude")
+RESIDUAL = Field("residual")
 # A field with one of these names never stands in for another by its position.
 KNOWN = (DISTRIBUTION_ID, SPHERE_ID, ELECTRON_ID, IMAGE_ID, RADIUS, SIGMA, BETA, COSINE, X, Z)
 
@@ -61,3 +63,13 @@ KNOWN = (DISTRIBUTION_ID, SPHERE_ID, ELECTRON_ID, IMAGE_ID, RADIUS, SIGMA, BETA,
 def row_type(*columns: tuple[Field, str, tuple[int, ...]]) -> np.dtype:
     """The NumPy type of a table row: (field, type, shape of one value) per column."""
     return np.dtype([(field.name, kind, shape) for field, kind, shape in columns])
+
+
+FOUND_ELECTRON = row_type(
+    (IMAGE_ID, "<i4", ()),
+    (ELECTRON_ID, "<i4", ()),
+    (X, "<f8", ()),
+    (Z, "<f8", ()),
+    (AMPLITUDE, "<f4", ()),
+    (RESIDUAL, "<f4", ()),
+)

@@ -250,6 +250,14 @@ class PairWriter(_ElectronWriter):
         )
 
 
+class FoundElectronsWriter(_Writer):
+    """Writes the electrons that were found on camera frames: an event file without truth."""
+
+    def electrons(self, rows: np.ndarray) -> None:
+        """Appends rows of the type `fields.FOUND_ELECTRON`, any number of times."""
+        self._append(fields.DETECTED, rows)
+
+
 class ImageSetWriter(_Writer):
     """Writes pictures of counts with the shells that made them.
 
