@@ -4,15 +4,17 @@
   python -m sevi_jax.predict --shells=3 --orders=2 --input=a.npy --output=answer.json
   python -m sevi_jax.predict --workdir=runs/quick --input=train0.h5 --output=answer.h5
   python -m sevi_jax.predict --workdir=runs/quick --fit --input=a.npy,b.txt.bz2 --output=answer.json
+  python -m sevi_jax.predict --shells=2 --input=finaltest.h5 --output=answer.h5
 
 Without --workdir (or with --fit) a Poisson likelihood is fitted: R, sigma, yield and betas with
 errors, goodness of fit; figures, and one page with all of it, beside the answer. It starts from the
 network of --workdir, or from the picture itself. Input: event files (the table DetectedElectrons),
-or pictures of counts as .npy, .npz, .txt, .csv, .txt.gz, .txt.bz2, TIFF, PNG or .h5 image sets;
-first axis x, second z (the laser's polarisation; --transpose or --rotate if it is another way). A
-fit takes any size, finds the origin, and can leave pixels out (--mask, --range); a network takes
-centred square pictures, larger than its own by a whole factor. Output: .json, or the table Answer
-in an .h5.
+files of camera frames (the electrons are found first, and kept beside the answer as
+<answer>_electrons.h5; see sevi_jax.detect), or pictures of counts as .npy, .npz, .txt, .csv,
+.txt.gz, .txt.bz2, TIFF, PNG or .h5 image sets; first axis x, second z (the laser's polarisation;
+--transpose or --rotate if it is another way). A fit takes any size, finds the origin, and can leave
+pixels out (--mask, --range); a network takes centred square pictures, larger than its own by a
+whole factor. Output: .json, or the table Answer in an .h5.
 """
 
 import pathlib

@@ -9,6 +9,7 @@ from sevi_jax.data.answers import check_answer_path, write_answer
 from sevi_jax.data.events import file_kind, read_blur
 from sevi_jax.errors import InputError
 from sevi_jax.inference import answer, fitted
+from sevi_jax.inference.frames import detect_file
 from sevi_jax.inference.measure import Request
 from sevi_jax.inference.page import write_page
 from sevi_jax.inference.run import Run, load_run
@@ -107,7 +108,8 @@ def predict_files(
         raise InputError("--mask is for fits, a network takes whole pictures (--fit)")
     answers: list[dict[str, Any]] = []
     figures: list[list[pathlib.Path]] = []
-    for path in inputs:
+    events = [_events_of(path, output, len(inputs) > 1) for path in inputs]
+    for path in events:
         if fits:
             for found, drawn in _fits(path, run, request, options, output, len(answers)):
                 answers.append(found)
@@ -120,6 +122,20 @@ def predict_files(
         page = output.with_suffix(".html")
         write_page(page, answers, figures)
         print(f"page with all figures: {page}")
+
+
+def _events_of(path: pathlib.Path, output: pathlib.Path, several: bool) -> pathlib.Path:
+    """The file itself, or of a file of camera frames the electrons that were found on them.
+
+    These are kept beside the answer, for other fits of the same frames.
+    """
+    if path.suffix.lower() not in (".h5", ".hdf5") or file_kind(path) != "frames":
+        return path
+    name = f"{output.stem}_{path.stem}" if several else output.stem
+    electrons = output.with_name(f"{name}_electrons.h5")
+    print(detect_file(path, electrons))
+    print(f"electrons: {electrons}")
+    return electrons
 
 
 def _fits(
