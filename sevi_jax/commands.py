@@ -18,6 +18,10 @@ from sevi_jax.errors import InputError
 
 FLAGS = flags.FLAGS
 
+# XLA (jaxlib 0.10) logs as an error that preferences of its own are no features of the processor,
+# whenever it takes a program from the cache; real errors are raised. Read when jaxlib is loaded.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 
 def define_config() -> None:
     """Defines ``--config=FILE`` and with it ``--config.KEY=VALUE``."""
