@@ -78,13 +78,14 @@ class Round(NamedTuple):
 
 SMALL, MIDDLE, LARGE = Bucket(3, 12, 64), Bucket(4, 14, 64), Bucket(8, 20, 16)
 ROUNDS = (
-    *(Round(3.0, 0.3, 4, SMALL),) * 3,
-    *(Round(3.0, 1.0, 4, MIDDLE),) * 2,
-    *(Round(1.0, 1.0, 4, MIDDLE),) * 3,
-    *(Round(1.0, 1.0, 4, LARGE),) * 3,
+    *(Round(3.0, 0.3, 3, SMALL),) * 3,
+    *(Round(3.0, 1.0, 3, MIDDLE),) * 2,
+    *(Round(1.0, 1.0, 3, MIDDLE),) * 3,
+    *(Round(1.0, 1.0, 3, LARGE),) * 3,
     Round(1.0, 1.0, 6, None),
 )
-TRIAL_ITERATIONS = 10
+MOVED, SHIFTED = 0.02, 0.1  # bins, and sd of the prior, that neighbours do not feel
+TRIAL_ITERATIONS = 8
 TRIAL_EDGE = 2.5  # bins of a patch around the middles of the spots that are changed
 FIRST_NOISE = 3e3  # chi-square per bin where nothing is known yet
 LARGEST_NOISE = 1e4
@@ -250,7 +251,7 @@ class Search:
     ) -> None:
         """Replaces the parameters of `members`, and notes whether they moved."""
         spots = self.spots
-        tolerance = np.concatenate([[0.02, 0.02], self._prior.sd / 10])
+        tolerance = np.concatenate([[MOVED, MOVED], self._prior.sd * SHIFTED])
         moved = (np.abs(fitted - spots.params[members]) > tolerance).any(axis=1)
         spots.params[members] = fitted
         spots.noise[members] = np.broadcast_to(left[:, None, 3], mask.shape)[mask]
@@ -273,18 +274,18 @@ class Search:
         start = spots.params[members]
         noise = self._inflated(plan, spots.noise[seeds])
 
-        def fit(which, trial, trial_mask):
+        def fit(which, trial, trial_mask, iterations):
             return self._fit(
                 bucket, frame[which], middle[which], start[which], mask[which], trial, trial_mask,
-                noise[which], plan, TRIAL_ITERATIONS,
+                noise[which], plan, iterations,
             )  # fmt: skip
 
         everything = np.arange(len(seeds))
-        best, value, left = fit(everything, start, mask)
+        best, value, left = fit(everything, start, mask, plan.iterations)
         best_mask, cost = mask.copy(), value + SPOT_COST * mask.sum(axis=1)
         which, trials, trial_masks = self._trials(best, mask, left)
         if len(which):
-            tried, value, _ = fit(which, trials, trial_masks)
+            tried, value, _ = fit(which, trials, trial_masks, TRIAL_ITERATIONS)
             value = value + SPOT_COST * trial_masks.sum(axis=1)
             order = np.lexsort((value, which))
             first = order[np.diff(which[order], prepend=-1) > 0]
