@@ -18,7 +18,7 @@ CANDIDATE = 0.3  # of a mean spot's sharpened peak
 ORIGINAL = SpotModel()  # where nothing else is known
 FEWEST = 40  # spots from which the model is estimated
 LONE_RESIDUAL = 2.0  # chi-square per bin of a spot from which the model is estimated
-LOOSE = Round(noise=1.0, tightness=3.0, iterations=12, is_structural=False)
+LOOSE = Round(noise=1.0, tightness=3.0, iterations=12, trials=None)
 ELECTRON = 0.5  # mean amplitudes of the faintest electron
 
 

@@ -57,7 +57,6 @@ BUCKETS = (
     Bucket(MOST, 24, 8),
 )
 PATCH_EDGE = 4.75  # bins of a patch around its spots
-TRIALS = Bucket(4, 14, 64)  # for splitting, adding and taking away
 
 
 class Round(NamedTuple):
@@ -67,22 +66,27 @@ class Round(NamedTuple):
         noise: of the noise that the last residual suggests, the part that is taken.
         tightness: factor of the priors' standard deviations.
         iterations: of the fit of a group.
-        is_structural: whether spots are split, added and taken away afterwards.
+        trials: size of the groups that are changed afterwards: a spot is split, added or taken
+            away; None for no change.
     """
 
     noise: float
     tightness: float
     iterations: int
-    is_structural: bool
+    trials: Bucket | None
 
 
+SMALL, MIDDLE, LARGE = Bucket(3, 12, 64), Bucket(4, 14, 64), Bucket(8, 20, 16)
 ROUNDS = (
-    *(Round(3.0, 0.3, 4, True),) * 3,
-    *(Round(3.0, 1.0, 4, True),) * 2,
-    *(Round(1.0, 1.0, 4, True),) * 6,
-    Round(1.0, 1.0, 6, False),
+    *(Round(3.0, 0.3, 3, SMALL),) * 3,
+    *(Round(3.0, 1.0, 3, MIDDLE),) * 2,
+    *(Round(1.0, 1.0, 3, MIDDLE),) * 3,
+    *(Round(1.0, 1.0, 3, LARGE),) * 3,
+    Round(1.0, 1.0, 6, None),
 )
-TRIAL_ITERATIONS = 10
+MOVED, SHIFTED = 0.02, 0.1  # bins, and sd of the prior, that neighbours do not feel
+TRIAL_ITERATIONS = 8
+TRIAL_EDGE = 2.5  # bins of a patch around the middles of the spots that are changed
 FIRST_NOISE = 3e3  # chi-square per bin where nothing is known yet
 LARGEST_NOISE = 1e4
 
@@ -164,8 +168,8 @@ class Search:
         """Goes through all rounds; returns the spots that are left."""
         for plan in ROUNDS:
             self.refine(plan)
-            if plan.is_structural:
-                self._restructure(plan)
+            if plan.trials:
+                self._restructure(plan, plan.trials)
             self._drop(self.spots.params[:, AMPLITUDE] < DEAD * self._prior.mean[0])
         return self.spots
 
@@ -247,7 +251,7 @@ class Search:
     ) -> None:
         """Replaces the parameters of `members`, and notes whether they moved."""
         spots = self.spots
-        tolerance = np.concatenate([[0.02, 0.02], self._prior.sd / 10])
+        tolerance = np.concatenate([[MOVED, MOVED], self._prior.sd * SHIFTED])
         moved = (np.abs(fitted - spots.params[members]) > tolerance).any(axis=1)
         spots.params[members] = fitted
         spots.noise[members] = np.broadcast_to(left[:, None, 3], mask.shape)[mask]
@@ -255,7 +259,7 @@ class Search:
         is_final = np.broadcast_to(noise[:, None] < 2.0, mask.shape)[mask]
         spots.fitted[members] = np.where(is_final, self._step, -1)
 
-    def _restructure(self, plan: Round) -> None:
+    def _restructure(self, plan: Round, bucket: Bucket) -> None:
         """Splits, adds or takes away a spot wherever that lowers the objective enough."""
         spots = self.spots
         deviation = (((spots.params[:, 2:] - self._prior.mean) / self._prior.sd) ** 2).sum(axis=1)
@@ -263,25 +267,25 @@ class Search:
         if not len(bad):
             return
         bad = bad[np.argsort(-deviation[bad], kind="stable")]
-        seeds = bad[grouping.spread(spots.params[bad, :2], spots.frame[bad], 10.0)]
-        members = self._with_nearest(seeds, TRIALS.spots - 1)
+        seeds = bad[grouping.spread(spots.params[bad, :2], spots.frame[bad], float(bucket.bins))]
+        members = self._with_nearest(seeds, bucket)
         mask = members >= 0
         frame, middle = spots.frame[seeds], spots.params[seeds, :2]
         start = spots.params[members]
         noise = self._inflated(plan, spots.noise[seeds])
 
-        def fit(which, trial, trial_mask):
+        def fit(which, trial, trial_mask, iterations):
             return self._fit(
-                TRIALS, frame[which], middle[which], start[which], mask[which], trial, trial_mask,
-                noise[which], plan, TRIAL_ITERATIONS,
+                bucket, frame[which], middle[which], start[which], mask[which], trial, trial_mask,
+                noise[which], plan, iterations,
             )  # fmt: skip
 
         everything = np.arange(len(seeds))
-        best, value, left = fit(everything, start, mask)
+        best, value, left = fit(everything, start, mask, plan.iterations)
         best_mask, cost = mask.copy(), value + SPOT_COST * mask.sum(axis=1)
         which, trials, trial_masks = self._trials(best, mask, left)
         if len(which):
-            tried, value, _ = fit(which, trials, trial_masks)
+            tried, value, _ = fit(which, trials, trial_masks, TRIAL_ITERATIONS)
             value = value + SPOT_COST * trial_masks.sum(axis=1)
             order = np.lexsort((value, which))
             first = order[np.diff(which[order], prepend=-1) > 0]
@@ -289,15 +293,15 @@ class Search:
             best[which[first]], best_mask[which[first]] = tried[first], trial_masks[first]
         self._replace(members, mask, best, best_mask, frame, spots.noise[seeds])
 
-    def _with_nearest(self, seeds: np.ndarray, most: int) -> np.ndarray:
-        """Each seed and the spots nearest to it, ``[n, TRIALS.spots]``; -1 for none."""
+    def _with_nearest(self, seeds: np.ndarray, bucket: Bucket) -> np.ndarray:
+        """Each seed and the spots nearest to it, ``[n, K]``; -1 for none, one at least."""
         spots = self.spots
-        members = np.full((len(seeds), TRIALS.spots), -1)
+        members = np.full((len(seeds), bucket.spots), -1)
         for row, seed in enumerate(seeds):
             start, stop = np.searchsorted(spots.frame, [spots.frame[seed], spots.frame[seed] + 1])
             distance = np.abs(spots.params[start:stop, :2] - spots.params[seed, :2]).max(axis=1)
-            near = np.argsort(distance, kind="stable")[:most]
-            near = near[distance[near] < 2.5 * self._prior.mean[1]]
+            near = np.argsort(distance, kind="stable")[: bucket.spots - 1]
+            near = near[distance[near] < bucket.bins / 2 - TRIAL_EDGE]
             members[row, : len(near)] = near + start
         return members
 
@@ -337,6 +341,13 @@ class Search:
         )
         trial_mask[row, count[light]] = True
         add(light, trial, trial_mask)
+        # The mirror image of a triangle is another minimum.
+        several = np.flatnonzero(count > 2)
+        places = np.where(mask[several, :, None], spots[several, :, :2], np.nan)
+        trial = spots[several].copy()
+        trial[..., :2] = 2 * np.nanmean(places, axis=1, keepdims=True) - trial[..., :2]
+        trial[..., AMPLITUDE:] = mean
+        add(several, trial, mask[several])
         weakest = np.nanargmin(amplitude, axis=1)
         weak = np.flatnonzero((amplitude[every, weakest] < 0.8) & (count > 1))
         trial_mask = mask[weak].copy()

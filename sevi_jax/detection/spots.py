@@ -127,7 +127,7 @@ def fit_spots(
         spots, damping = state
         values, slopes = model(spots)
         left = residuals(values)
-        free = root * ~(patches.saturated & (left <= 0))
+        free = jnp.where(patches.saturated & (left <= 0), 0.0, root)
         slopes = jnp.where(mask[..., None, None], jnp.stack(slopes, axis=-2), 0.0)
         slopes = slopes * scale[:, None] * free[:, None, None]
         slopes = slopes.reshape(len(slopes), count, size * size)
