@@ -3,13 +3,11 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jax.typing import ArrayLike
 
 from sevi_jax.config import Config
 from sevi_jax.errors import InputError
@@ -64,20 +62,9 @@ class Run:
             part = np.asarray(counts[start : start + batch], np.float32)
             # filled up to a whole batch, so that there is one compilation
             empty = np.zeros((batch - len(part), *part.shape[1:]), np.float32)
-            prediction = self._apply(self.variables, np.concatenate([part, empty]))
+            prediction = _apply(self.network, self.variables, np.concatenate([part, empty]))
             parts.append(jax.tree.map(lambda x: x[: len(part)], jax.device_get(prediction)))  # noqa: B023
         return jax.tree.map(lambda *x: np.concatenate(x), *parts)
-
-    @functools.cached_property
-    def _apply(self) -> Callable[[dict[str, Any], ArrayLike], Prediction]:
-        """The jitted network on full pictures of counts; input as in training."""
-        network = self.network
-
-        def apply(variables, counts):
-            pictures = fold_counts(counts) if network.image.fold else counts
-            return ShellNetwork(network).apply(variables, pictures, train=False)
-
-        return jax.jit(apply)
 
     def held_out(self, pictures: int, exposure: float = 1.0) -> tuple[Pictures, Prediction]:
         """Draws pictures electron by electron that no training or selection has seen; predicts.
@@ -115,6 +102,13 @@ class Run:
 
         parts = [jax.device_get(draw(index)) for index in range(-(-pictures // batch))]
         return jax.tree.map(lambda *x: np.concatenate(x)[:pictures], *parts)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(network: NetworkSpec, variables: dict[str, Any], counts: jax.Array) -> Any:
+    """The network's `Prediction` from full pictures of counts; input as in training."""
+    pictures = fold_counts(counts) if network.image.fold else counts
+    return ShellNetwork(network).apply(variables, pictures, train=False)
 
 
 def load_run(workdir: pathlib.Path) -> Run:
