@@ -70,6 +70,7 @@ AIMS = {
     "the report": 4.0,
 }
 
+PARTS = ("train", "files", "disk")
 _failures: list[str] = []
 
 
@@ -118,7 +119,7 @@ class Command:
     def until(self, reached: Callable[[], bool]) -> None:
         """Waits until something is reached, or the process has ended."""
         while self.runs() and not reached():
-            time.sleep(0.0005)
+            time.sleep(0.002)  # a share of the machine that the process shall have
 
     def kill(self) -> bool:
         """Whether SIGKILL came before the process had ended."""
@@ -250,10 +251,11 @@ def kill_once(command: Command, workdir: pathlib.Path, aim: str, rng: random.Ran
     return command.kill()
 
 
-def torture_train(folder: pathlib.Path, kills: int, rng: random.Random) -> collections.Counter:
+def torture_train(
+    folder: pathlib.Path, kills: int, rng: random.Random, count: collections.Counter
+) -> None:
     """Kills and starts again until enough; each run that gets to its end is compared."""
     expected = Expected(folder)
-    count = collections.Counter()
     run = 0
     while True:
         run += 1
@@ -286,13 +288,14 @@ def torture_train(folder: pathlib.Path, kills: int, rng: random.Random) -> colle
             count["runs ended and compared, all the same"] += 1
             print(f"run {run}: at its end, compared", flush=True)
         if enough:
-            return count
+            return
         shutil.rmtree(workdir, ignore_errors=not done)
 
 
-def torture_files(folder: pathlib.Path, kills: int, rng: random.Random) -> collections.Counter:
+def torture_files(
+    folder: pathlib.Path, kills: int, rng: random.Random, count: collections.Counter
+) -> None:
     """Kills while a file is written over an old one, which must stay until the new one is whole."""
-    count = collections.Counter()
     digest = {}
     for name, line in FILES.items():
         output = folder / name
@@ -327,7 +330,6 @@ def torture_files(folder: pathlib.Path, kills: int, rng: random.Random) -> colle
         check(same, f"{output}: another file than undisturbed")
         count["files written again, all the same"] += same
         check(not list(folder.glob(f".{name}.*")), f"{output}: left-overs")
-    return count
 
 
 @contextlib.contextmanager
@@ -341,9 +343,9 @@ def small_disk(folder: pathlib.Path, size: str) -> Iterator[pathlib.Path]:
         subprocess.run(["umount", folder], check=True)
 
 
-def torture_disk(folder: pathlib.Path, expected: Expected) -> collections.Counter:
+def torture_disk(folder: pathlib.Path, count: collections.Counter) -> None:
     """Full, read-only and forbidden folders: one line and status 2; then on to the same end."""
-    count = collections.Counter()
+    expected = Expected(folder)
 
     def refused(workdir: pathlib.Path, reason: str, **options) -> None:
         command = Command(folder, train_line(workdir), **options)
@@ -370,33 +372,35 @@ def torture_disk(folder: pathlib.Path, expected: Expected) -> collections.Counte
         (disk / "run").mkdir(mode=0o700)
         drop = {"preexec_fn": lambda: os.setresuid(65534, 65534, 65534)}
         refused(disk / "run", "Permission denied", **drop)
-    return count
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=["train", "files", "disk"])
-    parser.add_argument("--output", help="JSON file for the figures")
+    parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--output", help="JSON file for the figures; also of a run cut short")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.nice(15)
-    figures = {}
+    figures = {name: collections.Counter() for name in ([args.only] if args.only else PARTS)}
     with tempfile.TemporaryDirectory(prefix="sevi_jax_torture_") as name:
         folder, rng = pathlib.Path(name), random.Random(args.seed)
         folder.chmod(0o755)
-        if args.only in (None, "train"):
-            figures["train"] = torture_train(folder, args.kills, rng)
-        if args.only in (None, "files"):
-            figures["files"] = torture_files(folder, round(0.3 * args.kills), rng)
-        if args.only == "disk" or (args.only is None and os.geteuid() == 0):
-            figures["disk"] = torture_disk(folder, Expected(folder))
-    figures["not as it must be"] = _failures
-    text = json.dumps(figures, indent=1)
-    print(text)
-    if args.output:
-        with replacing(args.output) as temporary:
-            temporary.write_text(text + "\n")
+        try:
+            for part, count in figures.items():
+                if part == "train":
+                    torture_train(folder, args.kills, rng, count)
+                elif part == "files":
+                    torture_files(folder, round(0.3 * args.kills), rng, count)
+                elif args.only or os.geteuid() == 0:
+                    torture_disk(folder, count)
+        finally:
+            text = json.dumps(figures | {"not as it must be": _failures}, indent=1)
+            print(text)
+            if args.output:
+                with replacing(args.output) as temporary:
+                    temporary.write_text(text + "\n")
     sys.exit(bool(_failures))
 
 
