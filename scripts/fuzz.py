@@ -255,6 +255,7 @@ def fuzz(work: pathlib.Path, seconds: int) -> None:
         "max_len": MAX_BYTES,
         "len_control": 0,
         "timeout": HANG,
+        "report_slow_units": HANG,  # by the clock; the CPU time is looked at here
         "rss_limit_mb": 2 * (MEMORY >> 20),
         "artifact_prefix": f"{work / 'findings'}/",
         "dict": work / "words.txt",

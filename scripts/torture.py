@@ -1,7 +1,8 @@
 """Kills runs at random moments, fills disks, and compares what comes out with undisturbed runs.
 
-  python scripts/torture.py                     # 100 kills of train, 30 of synthesize; the disks
+  python scripts/torture.py                     # 100 kills of train, 30 of files; the disks
   python scripts/torture.py --only=train --kills=10 --seed=1
+  python scripts/torture.py --only=files        # what commands write: synthesize and others
   python scripts/torture.py --only=disk         # needs root: mounts small tmpfs
 
 Prints a line per kill and the figures at the end; exit status 1 if anything was not as it must be.
@@ -12,6 +13,7 @@ import argparse
 import collections
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -51,10 +53,12 @@ FLAGS = [
     "--config.prior.electrons=(2000, 3000)",
     "--config.synthesis.chunk=4096",
 ]
-SYNTHESIZE = {
-    "distributions": ["--number=40", "--electrons=100000"],
-    "frames": ["--number=64", "--frame_size=256"],
-    "images": ["--number=400"],
+SYNTHESIZE = ["synthesize", *FLAGS]
+# Commands that write one file: its name and the line, to which --output is added.
+FILES = {
+    "distributions.h5": [*SYNTHESIZE, "--kind=distributions", "--number=40", "--electrons=100000"],
+    "frames.h5": [*SYNTHESIZE, "--kind=frames", "--number=64", "--frame_size=256"],
+    "images.h5": [*SYNTHESIZE, "--kind=images", "--number=400"],
 }
 
 # What a kill aims at, and up to how many seconds after it is seen the kill comes.
@@ -66,6 +70,7 @@ AIMS = {
     "the report": 4.0,
 }
 
+PARTS = ("train", "files", "disk")
 _failures: list[str] = []
 
 
@@ -91,6 +96,7 @@ class Command:
             "TF_CPP_MIN_LOG_LEVEL": "3",  # what XLA says of functions that it finds compiled
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
             "MPLBACKEND": "Agg",
+            "PYTHONUNBUFFERED": "1",
         }
         if not cold:
             env["JAX_COMPILATION_CACHE_DIR"] = str(folder / "compiled")
@@ -113,7 +119,7 @@ class Command:
     def until(self, reached: Callable[[], bool]) -> None:
         """Waits until something is reached, or the process has ended."""
         while self.runs() and not reached():
-            time.sleep(0.0005)
+            time.sleep(0.002)  # a share of the machine that the process shall have
 
     def kill(self) -> bool:
         """Whether SIGKILL came before the process had ended."""
@@ -245,10 +251,11 @@ def kill_once(command: Command, workdir: pathlib.Path, aim: str, rng: random.Ran
     return command.kill()
 
 
-def torture_train(folder: pathlib.Path, kills: int, rng: random.Random) -> collections.Counter:
+def torture_train(
+    folder: pathlib.Path, kills: int, rng: random.Random, count: collections.Counter
+) -> None:
     """Kills and starts again until enough; each run that gets to its end is compared."""
     expected = Expected(folder)
-    count = collections.Counter()
     run = 0
     while True:
         run += 1
@@ -281,51 +288,48 @@ def torture_train(folder: pathlib.Path, kills: int, rng: random.Random) -> colle
             count["runs ended and compared, all the same"] += 1
             print(f"run {run}: at its end, compared", flush=True)
         if enough:
-            return count
+            return
         shutil.rmtree(workdir, ignore_errors=not done)
 
 
-def torture_synthesize(folder: pathlib.Path, kills: int, rng: random.Random) -> collections.Counter:
+def torture_files(
+    folder: pathlib.Path, kills: int, rng: random.Random, count: collections.Counter
+) -> None:
     """Kills while a file is written over an old one, which must stay until the new one is whole."""
-    count = collections.Counter()
     digest = {}
-    for kind, options in SYNTHESIZE.items():
-        output = folder / f"{kind}.h5"
-        line = ["synthesize", *FLAGS, f"--kind={kind}", *options, f"--output={output}"]
+    for name, line in FILES.items():
+        output = folder / name
         for _ in range(2):
-            command = Command(folder, line)
-            check(command.wait() == 0, f"synthesize {kind}: {command.complained()}")
-        digest[kind] = hashlib.sha256(output.read_bytes()).hexdigest(), command.seconds
+            command = Command(folder, [*line, f"--output={output}"])
+            check(command.wait() == 0, f"{name}: {command.complained()}")
+        digest[name] = hashlib.sha256(output.read_bytes()).hexdigest(), command.seconds
+    names = itertools.cycle(FILES)
     while count["kills"] < kills:
-        kind = rng.choice(list(SYNTHESIZE))
-        output = folder / f"{kind}.h5"
+        name = next(names)
+        output = folder / name
+        line, (expected, seconds) = [*FILES[name], f"--output={output}"], digest[name]
         old = rng.random() < 0.5
         output.write_text("old") if old else output.unlink(missing_ok=True)
-        line = ["synthesize", *FLAGS, f"--kind={kind}", *SYNTHESIZE[kind], f"--output={output}"]
-        expected, seconds = digest[kind]
-        for again in (False, True):
-            command = Command(folder, line)
-            if not again:
-                moment = rng.uniform(0.3, 1) * seconds
-                command.until(lambda moment=moment, command=command: command.seconds > moment)
-                if not command.kill():
-                    break
-                count["kills"] += 1
-                partial = list(folder.glob(f".{kind}.h5.*"))
-                count["of them with a file half written"] += bool(partial)
-                if output.exists():
-                    whole = hashlib.sha256(output.read_bytes()).hexdigest() == expected
-                    check(whole or (old and output.read_text() == "old"), f"{output} is torn")
-                else:
-                    check(not old, f"{output}: the old file is gone")
-                print(f"synthesize {kind}: killed after {command.seconds:.1f} s", flush=True)
-            else:
-                check(command.wait() == 0, f"synthesize {kind}: {command.complained()}")
-                same = hashlib.sha256(output.read_bytes()).hexdigest() == expected
-                check(same, f"{output}: another file than undisturbed")
-                count["files written again, all the same"] += same
-                check(not list(folder.glob(f".{kind}.h5.*")), f"{output}: left-overs")
-    return count
+        # of the time after the imports; the machine may be faster now, so a kill may come too late
+        moment = rng.uniform(0.3, 1) * seconds
+        command = Command(folder, line)
+        command.until(lambda moment=moment, command=command: command.seconds > moment)
+        if not command.kill():
+            continue
+        count["kills"] += 1
+        count["of them with a file half written"] += bool(list(folder.glob(f".{name}.*")))
+        if output.exists():
+            whole = hashlib.sha256(output.read_bytes()).hexdigest() == expected
+            check(whole or (old and output.read_text() == "old"), f"{output} is torn")
+        else:
+            check(not old, f"{output}: the old file is gone")
+        print(f"{name}: killed after {command.seconds:.1f} s", flush=True)
+        command = Command(folder, line)
+        check(command.wait() == 0, f"{name}: {command.complained()}")
+        same = hashlib.sha256(output.read_bytes()).hexdigest() == expected
+        check(same, f"{output}: another file than undisturbed")
+        count["files written again, all the same"] += same
+        check(not list(folder.glob(f".{name}.*")), f"{output}: left-overs")
 
 
 @contextlib.contextmanager
@@ -339,9 +343,9 @@ def small_disk(folder: pathlib.Path, size: str) -> Iterator[pathlib.Path]:
         subprocess.run(["umount", folder], check=True)
 
 
-def torture_disk(folder: pathlib.Path, expected: Expected) -> collections.Counter:
+def torture_disk(folder: pathlib.Path, count: collections.Counter) -> None:
     """Full, read-only and forbidden folders: one line and status 2; then on to the same end."""
-    count = collections.Counter()
+    expected = Expected(folder)
 
     def refused(workdir: pathlib.Path, reason: str, **options) -> None:
         command = Command(folder, train_line(workdir), **options)
@@ -368,33 +372,35 @@ def torture_disk(folder: pathlib.Path, expected: Expected) -> collections.Counte
         (disk / "run").mkdir(mode=0o700)
         drop = {"preexec_fn": lambda: os.setresuid(65534, 65534, 65534)}
         refused(disk / "run", "Permission denied", **drop)
-    return count
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=["train", "synthesize", "disk"])
-    parser.add_argument("--output", help="JSON file for the figures")
+    parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--output", help="JSON file for the figures; also of a run cut short")
     args = parser.parse_args()
-    os.nice(19)
-    figures = {}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.nice(15)
+    figures = {name: collections.Counter() for name in ([args.only] if args.only else PARTS)}
     with tempfile.TemporaryDirectory(prefix="sevi_jax_torture_") as name:
         folder, rng = pathlib.Path(name), random.Random(args.seed)
         folder.chmod(0o755)
-        if args.only in (None, "train"):
-            figures["train"] = torture_train(folder, args.kills, rng)
-        if args.only in (None, "synthesize"):
-            figures["synthesize"] = torture_synthesize(folder, round(0.3 * args.kills), rng)
-        if args.only == "disk" or (args.only is None and os.geteuid() == 0):
-            figures["disk"] = torture_disk(folder, Expected(folder))
-    figures["not as it must be"] = _failures
-    text = json.dumps(figures, indent=1)
-    print(text)
-    if args.output:
-        with replacing(args.output) as temporary:
-            temporary.write_text(text + "\n")
+        try:
+            for part, count in figures.items():
+                if part == "train":
+                    torture_train(folder, args.kills, rng, count)
+                elif part == "files":
+                    torture_files(folder, round(0.3 * args.kills), rng, count)
+                elif args.only or os.geteuid() == 0:
+                    torture_disk(folder, count)
+        finally:
+            text = json.dumps(figures | {"not as it must be": _failures}, indent=1)
+            print(text)
+            if args.output:
+                with replacing(args.output) as temporary:
+                    temporary.write_text(text + "\n")
     sys.exit(bool(_failures))
 
 

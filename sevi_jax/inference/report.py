@@ -3,15 +3,12 @@
 import dataclasses
 import json
 import pathlib
-import platform
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-import sevi_jax
 from sevi_jax import losses, plots
 from sevi_jax.data.fields import CONVENTION
 from sevi_jax.data.replacing import replacing
@@ -22,6 +19,7 @@ from sevi_jax.models.network import Prediction
 from sevi_jax.synthesis.legendre import even_orders
 from sevi_jax.synthesis.pipeline import Pictures
 from sevi_jax.synthesis.prior import beta_moments
+from sevi_jax.training import provenance
 from sevi_jax.training.metrics import read_metrics
 
 
@@ -151,7 +149,8 @@ def write_report(
     ``prior_mean_distance``, ``averaged_relative_error``, ``beta_rmse`` per order, ``radius_mae``
     (half-widths) where R is predicted; the same per file under ``files``; ``images``, a list with
     ``file``, ``distribution_ids``, ``electrons``, ``distance``, ``beta_true``, ``beta_pred``; and
-    ``run`` and ``versions``.
+    where it comes from: ``run`` {workdir, step, seed, devices}, ``versions``, and ``revision``, the
+    git revision of the program (null where it is not run from a checkout).
 
     Args:
         folder: made if missing.
@@ -176,11 +175,8 @@ def write_report(
             "seed": run.config.seed,
             "devices": [device.device_kind for device in run.mesh.devices.flat],
         },
-        "versions": {
-            "sevi_jax": sevi_jax.__version__,
-            "jax": jax.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": provenance.versions(),
+        "revision": provenance.revision(),
         "images": [
             {
                 "file": x.file,

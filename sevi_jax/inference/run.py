@@ -3,13 +3,11 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jax.typing import ArrayLike
 
 from sevi_jax.config import Config
 from sevi_jax.errors import InputError
@@ -19,7 +17,7 @@ from sevi_jax.synthesis.pipeline import Pictures, SynthesisSpec, draw_pictures
 from sevi_jax.synthesis.raster import fold_counts
 from sevi_jax.training.checkpoint import FOLDER, Checkpoints
 from sevi_jax.training.loop import load_config
-from sevi_jax.training.sharding import copied, first_devices
+from sevi_jax.training.sharding import first_devices
 from sevi_jax.training.specs import network_from, synthesis_from
 from sevi_jax.training.state import abstract_state, make_optimizer
 from sevi_jax.training.step import held_out, make_evaluation
@@ -66,21 +64,11 @@ class Run:
             part = np.asarray(counts[start : start + batch], np.float32)
             # filled up to a whole batch, so that there is one compilation
             empty = np.zeros((batch - len(part), *part.shape[1:]), np.float32)
-            prediction = self._apply(self.variables, np.concatenate([part, empty]))
+            pictures = np.concatenate([part, empty])
+            pictures = jax.device_put(pictures, NamedSharding(self.mesh, PartitionSpec("data")))
+            prediction = _apply(self.network, self.variables, pictures)
             parts.append(jax.tree.map(lambda x: x[: len(part)], jax.device_get(prediction)))  # noqa: B023
         return jax.tree.map(lambda *x: np.concatenate(x), *parts)
-
-    @functools.cached_property
-    def _apply(self) -> Callable[[dict[str, Any], ArrayLike], Prediction]:
-        """The jitted network on full pictures of counts; input as in training."""
-        network = self.network
-
-        def apply(variables, counts):
-            pictures = fold_counts(counts) if network.image.fold else counts
-            return ShellNetwork(network).apply(variables, pictures, train=False)
-
-        pictures = NamedSharding(self.mesh, PartitionSpec("data"))
-        return jax.jit(apply, in_shardings=(copied(self.mesh), pictures))
 
     def held_out(self, pictures: int, exposure: float = 1.0) -> tuple[Pictures, Prediction]:
         """Draws pictures electron by electron that no training or selection has seen; predicts.
@@ -118,6 +106,13 @@ class Run:
 
         parts = [jax.device_get(draw(index)) for index in range(-(-pictures // batch))]
         return jax.tree.map(lambda *x: np.concatenate(x)[:pictures], *parts)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(network: NetworkSpec, variables: dict[str, Any], counts: jax.Array) -> Any:
+    """The network's `Prediction` from full pictures of counts; input as in training."""
+    pictures = fold_counts(counts) if network.image.fold else counts
+    return ShellNetwork(network).apply(variables, pictures, train=False)
 
 
 def load_run(workdir: pathlib.Path) -> Run:

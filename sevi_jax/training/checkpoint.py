@@ -84,7 +84,7 @@ class Checkpoints:
             manager.save(
                 step,
                 args=ocp.args.Composite(**items),
-                metrics=None if distance is None else {"distance": distance},
+                metrics={} if distance is None else {"distance": distance},  # None: a warning
                 custom_metadata={"sealed": True, "versions": provenance.versions()},
                 force=True,
             )

@@ -7,6 +7,7 @@ import platform
 import subprocess
 
 import jax
+import jaxlib.version
 import numpy as np
 
 import sevi_jax
@@ -43,6 +44,7 @@ def versions() -> dict[str, str]:
     return {
         "sevi_jax": sevi_jax.__version__,
         "jax": jax.__version__,
+        "jaxlib": jaxlib.version.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
     }

@@ -5,6 +5,7 @@ Each draws its own pictures from keys, so nothing but keys goes to the device. A
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -164,6 +165,7 @@ def make_finite_check(mesh: Mesh) -> Callable[[TrainState], TrainState]:
     return jax.jit(check, out_shardings=copied(mesh))
 
 
+@functools.lru_cache(maxsize=8)  # so that a run loaded once more compiles nothing
 def make_evaluation(
     network: NetworkSpec, synthesis: SynthesisSpec, batch: int, stream: str, mesh: Mesh
 ) -> Callable[[dict[str, Any], jax.Array, int], tuple[Pictures, Prediction]]:

@@ -1,8 +1,12 @@
 """The report's figures, recomputed in float64 from the betas that it lists."""
 
 import functools
+import importlib.metadata
 import json
+import pathlib
+import subprocess
 
+import jax
 import numpy as np
 import pytest
 import small
@@ -137,7 +141,13 @@ def test_report_says_what_made_it_and_what_beta_means(written):
     assert "1/2 + sum" in found["convention"]
     assert found["run"]["workdir"] == str(small.trained_run())
     assert found["run"]["step"] == run().step
-    assert {"sevi_jax", "jax", "python"} <= set(found["versions"])
+    assert found["run"]["seed"] == small.small_config().seed
+    assert found["run"]["devices"] == [jax.devices()[0].device_kind]
+    for name in ("sevi_jax", "jax", "jaxlib", "numpy"):
+        assert found["versions"][name] == importlib.metadata.version(name)
+    head = ["git", "-C", str(pathlib.Path(report.__file__).parent), "rev-parse", "HEAD"]
+    commit = subprocess.run(head, capture_output=True, text=True).stdout.strip() or None
+    assert found["revision"] in (commit, f"{commit}-dirty")
 
 
 def test_figures_are_drawn_and_nothing_else_is_left(written):

@@ -175,6 +175,26 @@ def test_full_disk_is_one_line_and_the_checkpoints_before_stay(run, capfd):
     assert steps(run)[0] == 8
 
 
+def test_folder_that_may_only_be_read_keeps_its_checkpoints(run, original, capfd):
+    may_change = os.geteuid() == 0
+    folders = [run, run / FOLDER]
+    try:
+        for folder in folders:
+            folder.chmod(0o555)
+        if may_change:
+            os.seteuid(65534)
+        with pytest.raises(PermissionError, match="Permission denied"):
+            numbers_run.train(run, train__steps=8)
+    finally:
+        if may_change:
+            os.seteuid(0)
+        for folder in folders:
+            folder.chmod(0o755)
+    assert capfd.readouterr().err == ""
+    assert steps(run) == (6, 4)
+    small.assert_same_bits(*(numbers_run.state_at(x, 6) for x in (run, original)))
+
+
 def test_checkpoints_that_may_not_be_read_are_no_damage_and_no_empty_folder(run, capfd):
     """Neither is another checkpoint used nor a new run begun."""
     other = 65534  # nobody

@@ -138,7 +138,7 @@ def test_run_killed_before_it_saves_does_logged_steps_again(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(tmp_path, capsys, number):
+def test_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(tmp_path, capsys, caplog, number):
     def send(step, _state):
         if step == 3:
             os.kill(os.getpid(), number)
@@ -147,6 +147,7 @@ def test_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(tmp_path, capsys,
     assert not small.train(tmp_path, trained_by=with_step(send))
     assert handlers == [signal.getsignal(x) for x in (signal.SIGTERM, signal.SIGINT)]
     assert f"{number.name}: saved at step 3" in "".join(capsys.readouterr())
+    assert "did not provide metrics" not in caplog.text
     assert saved_steps(tmp_path) == [2, 3]
     assert small.train(tmp_path)
     assert_like_uninterrupted(tmp_path)

@@ -1,0 +1,167 @@
+"""The program's numbers, and the same by its twin in float64.
+
+The twin is the same source with the word float64 for float32 throughout, in a process of its own:
+
+  python twin.py INPUT.npz OUTPUT.npz
+"""
+
+import importlib.abc
+import importlib.machinery
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Compiles the source anew, whatever bytecode there is."""
+
+    def get_code(self, fullname):
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path).replace(b"float32", b"float64"), path)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, fullname, path, target=None):
+        if fullname.partition(".")[0] != "sevi_jax":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        spec.loader = _Loader(fullname, spec.origin)
+        return spec
+
+
+def numbers(inputs):
+    """Every number that is compared, from arrays by name: see `test_precision`."""
+    return {**_angles(inputs), **_means_and_fit(inputs), **_network(inputs)}
+
+
+def _angles(inputs):
+    """|cos(theta)| from the same random numbers."""
+    import jax
+    import jax.numpy as jnp
+
+    from sevi_jax.synthesis.electrons import angle_table, draw_abs_cosine
+
+    table = jax.jit(angle_table)(jnp.asarray(inputs["beta"]))
+    return {"cosine": draw_abs_cosine(inputs["pick"], inputs["within"], table)}
+
+
+def _means_and_fit(inputs):
+    """Means, their derivatives, and fits of the pictures, from the same start."""
+    import jax
+    import jax.numpy as jnp
+
+    from sevi_jax.inference.fit import FitSpec, fit
+    from sevi_jax.inference.information import (
+        FreeParameters,
+        from_row,
+        mean_and_jacobian,
+        to_row,
+    )
+    from sevi_jax.synthesis.expected import expected_counts
+    from sevi_jax.synthesis.raster import ImageSpec
+
+    free = FreeParameters((tuple(range(2, 25, 2)),) * 2)
+    image = ImageSpec(2 * inputs["counts"].shape[-1], fold=True)
+    rows = [from_row(jnp.asarray(row), free) for row in inputs["rows"]]
+    means, jacobians = zip(*(mean_and_jacobian(row, free, image) for row in rows), strict=True)
+    fine = jax.jit(expected_counts, static_argnums=1)(rows[0].shells, ImageSpec(352, fold=True))
+    start = from_row(jnp.asarray(inputs["start"]), free)
+    found = fit(jnp.asarray(inputs["counts"]), start, FitSpec(free), image)
+    return {
+        "means": means,
+        "jacobians": jacobians,
+        "fine means": fine,
+        "estimates": to_row(found.params, free),
+        "errors": to_row(found.errors, free),
+        "deviance": found.deviance,
+        "p_value": found.p_value,
+        "converged": found.converged,
+    }
+
+
+def network_config():
+    """Of a network less small than others: rounding grows where few numbers are normalised."""
+    import small
+
+    return small.small_config(image__size=64, model__ladder=16)
+
+
+def _network(inputs):
+    """Loss of a network with random parameters and its gradient."""
+    import jax
+    import jax.numpy as jnp
+    import small
+
+    from sevi_jax import losses
+    from sevi_jax.models.network import ShellNetwork, constant_shapes
+    from sevi_jax.training.loop import Trainer
+
+    trainer = Trainer(network_config())
+    constants = {name: inputs[f"constant {name}"] for name in constant_shapes(trainer.network)}
+    like = trainer.abstract_state()
+    dtype = inputs["training beta"].dtype  # flax makes parameters in float32
+    rng = np.random.default_rng(0)
+
+    def fill(path, leaf):
+        name = jax.tree_util.keystr(path)
+        kernel = rng.normal(0, np.prod(leaf.shape[:-1]) ** -0.5, leaf.shape).astype(np.float32)
+        return jnp.asarray(
+            kernel if "kernel" in name else float("scale" in name) + 0 * kernel, dtype
+        )
+
+    params = jax.tree.map_with_path(fill, like.params)
+    stats = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, dtype), like.batch_stats)
+
+    @jax.jit
+    def loss(params):
+        variables = {"params": params, "batch_stats": stats, "constants": constants}
+        prediction, _ = ShellNetwork(trainer.network).apply(
+            variables, inputs["training counts"], train=True, mutable=["batch_stats"]
+        )
+        return losses.beta_loss(prediction.beta, inputs["training beta"], "distance")
+
+    with small.quick_compilation():
+        value, gradient = jax.value_and_grad(loss)(params)
+    flat = [np.ravel(leaf) for leaf in jax.tree.leaves(gradient)]
+    return {"loss": value, "gradient": np.concatenate(flat)}
+
+
+def in_float64(folder, inputs):
+    """The numbers of the twin.
+
+    Args:
+        folder: for two files.
+        inputs: as `numbers`; what is float32 becomes float64.
+    """
+    import sevi_jax
+
+    folder = pathlib.Path(folder)
+    np.savez(folder / "inputs.npz", **inputs)
+    line = [sys.executable, __file__, folder / "inputs.npz", folder / "outputs.npz"]
+    source = str(pathlib.Path(sevi_jax.__file__).parents[1])
+    env = os.environ | {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu", "PYTHONPATH": source}
+    env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # quick to compile
+    result = subprocess.run(line, env=env, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    with np.load(folder / "outputs.npz") as outputs:
+        return dict(outputs)
+
+
+def _main(source, target):
+    sys.meta_path.insert(0, _Finder())
+    with np.load(source) as file:
+        inputs = {
+            name: values.astype(np.float64) if values.dtype == np.float32 else values
+            for name, values in file.items()
+        }
+    found = {name: np.asarray(values) for name, values in numbers(inputs).items()}
+    for name, values in found.items():
+        assert values.dtype in (np.float64, bool), (name, values.dtype)
+    np.savez(target, **found)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
