@@ -74,17 +74,13 @@ def test_slopes_are_derivatives():
 
 def fit_drawn(places, shapes, start, iterations=15):
     """Fits spots drawn on frames of 64 pixels; places of all, ``[F, K, 2]``, in pixels."""
-    frames = [
-        frame_of(where, shape, 64, 512) for where, shape in zip(places, shapes, strict=True)
-    ]
+    frames = [frame_of(where, shape, 64, 512) for where, shape in zip(places, shapes, strict=True)]
     first = np.concatenate(
         [start / 4, np.broadcast_to(PRIOR.mean, (*start.shape[:2], 3))], axis=2
     ).astype(np.float32)
     mask = jnp.ones(start.shape[:2], bool)
     patches = patches_of(frames)
-    return patches, fit_spots(
-        patches, jnp.asarray(first), mask, PRIOR, jnp.int32(iterations), 4
-    )
+    return patches, fit_spots(patches, jnp.asarray(first), mask, PRIOR, jnp.int32(iterations), 4)
 
 
 def test_single_spots_are_found_to_a_hundredth_of_a_pixel():

@@ -59,8 +59,6 @@ class FrameTable:
                 f"{dtype.base}[{','.join(map(str, shape))}]",
                 f"square frames of {SIZES[0]} to {SIZES[1]} pixels a side, uint8",
             )
-        if not self.number:
-            raise self._table.error(fields.IMAGE.name, "no frames", "at least one")
         self.size = shape[0]
 
     def blocks(self, frames: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
