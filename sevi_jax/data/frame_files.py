@@ -66,7 +66,7 @@ class FrameTable:
 
         The next block is read while the caller works; arrays are valid until the next step.
         """
-        for first, block in self._table.blocks(frames * self._table.row_bytes, start):
+        for first, block in self._table.blocks(frames * self._table.row_bytes, start=start):
             ids = block[fields.IMAGE_ID.name].astype(np.int64)
             if ids.min() < -(2**31) or ids.max() >= 2**31:
                 row = first + int(np.abs(ids).argmax())

@@ -186,7 +186,7 @@ class Table:
             self._dtype = np.dtype([(name, dtype[name]) for name in columns])
 
     def blocks(
-        self, block_bytes: int = BLOCK_BYTES, start: int = 0
+        self, block_bytes: int = BLOCK_BYTES, *, start: int = 0
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Yields (first row, columns by name) block after block, in file order from row `start` on.
 
