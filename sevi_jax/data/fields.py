@@ -26,7 +26,7 @@ class Field:
         aliases: other names; compared without case, underscores and brackets.
         position: its place in the table where no name matches; None: found by name only.
         integer: True for whole numbers; False for any real number.
-        rank: 0 for a number, 1 for a vector.
+        rank: 0 for a number, 1 for a vector, 2 for a picture.
     """
 
     name: str

@@ -186,7 +186,7 @@ class Table:
             self._dtype = np.dtype([(name, dtype[name]) for name in columns])
 
     def blocks(
-        self, block_bytes: int = BLOCK_BYTES, start: int = 0
+        self, block_bytes: int = BLOCK_BYTES, *, start: int = 0
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Yields (first row, columns by name) block after block, in file order from row `start` on.
 
@@ -285,7 +285,8 @@ class Table:
         base, shape = dtype[column].base, dtype[column].shape
         kinds, wanted = ("iu", "integer") if field.integer else ("iuf", "real number")
         if base.kind not in kinds or len(shape) != field.rank:
-            expected = f"one {wanted} a row" if field.rank == 0 else f"a vector of {wanted}s a row"
+            expected = f"{('one', 'a vector of', 'a picture of')[field.rank]} {wanted}"
+            expected += "s a row" if field.rank else " a row"
             raise self.error(field.name, f"{base}{list(shape) if shape else ''}", expected)
         kind = self._data.id.get_type()
         if not _same_type(dtype[column], kind.get_member_type(names.index(column))):

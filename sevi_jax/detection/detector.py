@@ -58,7 +58,7 @@ class Detector:
         self._threshold = CANDIDATE * mean[0] / SHARPENED**2
 
     def detect(self, frames: np.ndarray) -> Detections:
-        """Finds the electrons of a batch of frames.
+        """Finds the electrons of a batch of frames; what hit beside the detector is left out.
 
         Args:
             frames: ``[F, size, size]`` uint8, first axis x, second z.
@@ -69,11 +69,13 @@ class Detector:
             return Detections(np.zeros(0, np.int32), np.zeros((0, 2)), np.zeros(0), np.zeros(0))
         spots = Search(binned, frame, places, self._prior, self.bin_pixels).run()
         mean = np.asarray(self._prior.mean)
-        spots = spots.take(spots.params[:, AMPLITUDE] > ELECTRON * mean[0])
-        positions = (spots.params[:, :2].astype(float) - MARGIN) * self.bin_pixels
+        positions = (spots.params[:, :2].astype(float) - MARGIN) * self.bin_pixels * 2 / self.size
+        is_electron = spots.params[:, AMPLITUDE] > ELECTRON * mean[0]
+        is_electron &= ((positions >= 0) & (positions < 2)).all(axis=1)
+        spots = spots.take(is_electron)
         return Detections(
             spots.frame,
-            positions * 2 / self.size - 1,
+            positions[is_electron] - 1,
             spots.params[:, AMPLITUDE] * self.model.amplitude_mean / mean[0],
             spots.noise,
         )

@@ -84,7 +84,7 @@ ROUNDS = (
     *(Round(1.0, 1.0, 3, LARGE),) * 3,
     Round(1.0, 1.0, 6, None),
 )
-MOVED, SHIFTED = 0.02, 0.1  # bins, and sd of the prior, that neighbours do not feel
+MOVED, SHIFTED = 0.05, 0.2  # bins, and sd of the prior, that neighbours do not feel
 TRIAL_ITERATIONS = 8
 TRIAL_EDGE = 2.5  # bins of a patch around the middles of the spots that are changed
 FIRST_NOISE = 3e3  # chi-square per bin where nothing is known yet
@@ -295,14 +295,17 @@ class Search:
 
     def _with_nearest(self, seeds: np.ndarray, bucket: Bucket) -> np.ndarray:
         """Each seed and the spots nearest to it, ``[n, K]``; -1 for none, one at least."""
-        spots = self.spots
+        frame, places = self.spots.frame, self.spots.params[:, :2]
+        first = np.searchsorted(frame, frame[seeds])
+        count = np.searchsorted(frame, frame[seeds], side="right") - first
+        other = np.arange(count.max())
+        index = np.minimum(first[:, None] + other, len(frame) - 1)
+        distance = np.abs(places[index] - places[seeds, None]).max(axis=2)
+        distance[other >= count[:, None]] = np.inf
+        nearest = np.argsort(distance, axis=1, kind="stable")[:, : bucket.spots - 1]
+        near = np.take_along_axis(distance, nearest, axis=1) < bucket.bins / 2 - TRIAL_EDGE
         members = np.full((len(seeds), bucket.spots), -1)
-        for row, seed in enumerate(seeds):
-            start, stop = np.searchsorted(spots.frame, [spots.frame[seed], spots.frame[seed] + 1])
-            distance = np.abs(spots.params[start:stop, :2] - spots.params[seed, :2]).max(axis=1)
-            near = np.argsort(distance, kind="stable")[: bucket.spots - 1]
-            near = near[distance[near] < bucket.bins / 2 - TRIAL_EDGE]
-            members[row, : len(near)] = near + start
+        members[:, : nearest.shape[1]] = np.where(near, first[:, None] + nearest, -1)
         return members
 
     def _trials(

@@ -59,8 +59,6 @@ class FrameTable:
                 f"{dtype.base}[{','.join(map(str, shape))}]",
                 f"square frames of {SIZES[0]} to {SIZES[1]} pixels a side, uint8",
             )
-        if not self.number:
-            raise self._table.error(fields.IMAGE.name, "no frames", "at least one")
         self.size = shape[0]
 
     def blocks(self, frames: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -68,7 +66,7 @@ class FrameTable:
 
         The next block is read while the caller works; arrays are valid until the next step.
         """
-        for first, block in self._table.blocks(frames * self._table.row_bytes, start):
+        for first, block in self._table.blocks(frames * self._table.row_bytes, start=start):
             ids = block[fields.IMAGE_ID.name].astype(np.int64)
             if ids.min() < -(2**31) or ids.max() >= 2**31:
                 row = first + int(np.abs(ids).argmax())

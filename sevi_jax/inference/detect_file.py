@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 import sevi_jax
 from sevi_jax.data import fields
-from sevi_jax.data.frames import FoundElectrons, FrameTable, open_frames
+from sevi_jax.data.frame_files import FoundElectrons, FrameTable, open_frames
 from sevi_jax.detection.detector import Detections, Detector, estimate_model
+from sevi_jax.errors import InputError
 from sevi_jax.synthesis.frames import SpotModel
 
 PIXELS_AT_ONCE = 32 << 20  # of a block of frames
@@ -123,10 +124,22 @@ def _model(table: FrameTable, found: FoundElectrons, batch: int) -> SpotModel:
 def _detected(
     table: FrameTable, detector: Detector, batch: int, start: int
 ) -> Iterator[tuple[np.ndarray, Detections]]:
-    """Yields (ImageId of each frame, electrons) block after block; some are ahead in threads."""
+    """Yields (ImageId of each frame, electrons) block after block; some are ahead in threads.
+
+    Where the file cannot be read any further, what was read before is yielded first.
+    """
     waiting: collections.deque[tuple[np.ndarray, Future[Detections]]] = collections.deque()
+    blocks = table.blocks(batch, start)
+    failure = None
     with ThreadPoolExecutor(WORKERS) as workers:
-        for ids, frames in table.blocks(batch, start):
+        while True:
+            try:
+                ids, frames = next(blocks)
+            except StopIteration:
+                break
+            except InputError as error:
+                failure = error
+                break
             waiting.append((ids, workers.submit(detector.detect, frames.copy())))
             if len(waiting) > WORKERS:
                 ids, coming = waiting.popleft()
@@ -134,3 +147,5 @@ def _detected(
         while waiting:
             ids, coming = waiting.popleft()
             yield ids, coming.result()
+    if failure:
+        raise failure
