@@ -19,7 +19,7 @@ import numpy as np
 from sevi_jax import losses, simulation
 from sevi_jax.config import default_config
 from sevi_jax.data.events import count_electrons, read_blur, read_truth
-from sevi_jax.inference.frames import detect_file
+from sevi_jax.inference.detect_file import detect_file
 from sevi_jax.inference.judged_fits import map_prior
 from sevi_jax.inference.measure import Request, measure
 from sevi_jax.training.specs import prior_from

@@ -179,11 +179,16 @@ class FoundElectrons:
         with replacing(self._folder / _RECORD) as temporary:
             temporary.write_text(json.dumps(record))
 
-    def finish(self) -> None:
-        """Writes the output; the folder is deleted."""
+    def finish(self, blur: float) -> None:
+        """Writes the output; the folder is deleted.
+
+        Args:
+            blur: standard deviation of the errors of x and of z, half-widths.
+        """
         self._rows.seek(0)
         with FoundElectronsWriter(self._output) as writer:
             writer.electrons(np.zeros(0, fields.FOUND_ELECTRON))
+            writer.blur(blur)
             while data := self._rows.read(ROWS_AT_ONCE * fields.FOUND_ELECTRON.itemsize):
                 writer.electrons(np.frombuffer(data, fields.FOUND_ELECTRON))
         self.progress = Progress()

@@ -257,6 +257,10 @@ class FoundElectronsWriter(_Writer):
         """Appends rows of the type `fields.FOUND_ELECTRON`, any number of times."""
         self._append(fields.DETECTED, rows)
 
+    def blur(self, value: float) -> None:
+        """Notes the standard deviation of the errors of x and of z, half-widths."""
+        self._tables[fields.DETECTED].attrs[fields.BLUR] = value
+
 
 class ImageSetWriter(_Writer):
     """Writes pictures of counts with the shells that made them.

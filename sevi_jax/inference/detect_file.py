@@ -13,6 +13,7 @@ from tqdm import tqdm
 import sevi_jax
 from sevi_jax.data import fields
 from sevi_jax.data.frame_files import FoundElectrons, FrameTable, open_frames
+from sevi_jax.detection.blur import position_blur
 from sevi_jax.detection.detector import Detections, Detector, estimate_model
 from sevi_jax.errors import InputError
 from sevi_jax.synthesis.frames import SpotModel
@@ -32,6 +33,7 @@ class Summary:
         resumed: frames that an earlier run had done.
         repeated: frames whose ImageId an earlier frame of the file has.
         model: the spots' shapes as estimated from the file.
+        blur: standard deviation of the errors of x and of z, half-widths; see `detection.blur`.
     """
 
     frames: int
@@ -39,6 +41,7 @@ class Summary:
     resumed: int
     repeated: int
     model: SpotModel
+    blur: float
 
     def __str__(self) -> str:
         rows = [
@@ -46,6 +49,7 @@ class Summary:
             f"{self.electrons / self.frames:.1f} a frame",
             f"spots: amplitude {self.model.amplitude_mean:.1f} ± {self.model.amplitude_sd:.1f}, "
             f"width {self.model.width_mean:.5f} ± {self.model.width_sd:.5f}",
+            f"positions: ± {self.blur:.5f} half-widths along each axis, on frames drawn likewise",
         ]
         if self.resumed:
             rows.insert(0, f"{self.resumed} frames were done before")
@@ -66,7 +70,7 @@ def detect_file(
         path: HDF5 file with the table FinalImage: ImageId, Image (square, uint8).
         output: event file to write, .h5: table DetectedElectrons with ImageId, ElectronId, x, z
             (half-widths of the detector), amplitude (grey levels) and residual (chi-square per bin
-            around the electron; far above 1: do not trust it).
+            around the electron; far above 1: do not trust it), with the attribute blur.
         progress: show frames per second and the time left on stderr.
 
     Raises:
@@ -78,6 +82,7 @@ def detect_file(
         batch = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // table.size**2))
         model = _model(table, found, batch)
         detector = Detector(table.size, model, batch)
+        blur = _blur(table, found, detector, batch)
         with tqdm(total=table.number, initial=resumed, unit=" frames", desc=path.name,
                   disable=not progress, smoothing=0.05) as bar:  # fmt: skip
             for ids, detections in _detected(table, detector, batch, resumed):
@@ -94,9 +99,9 @@ def detect_file(
                 found.record(len(ids))
                 bar.update(len(ids))
         done = found.progress
-        found.finish()
+        found.finish(blur)
         ids = done.notes["ids"]
-        return Summary(table.number, done.electrons, resumed, len(ids) - len(set(ids)), model)
+        return Summary(table.number, done.electrons, resumed, len(ids) - len(set(ids)), model, blur)
 
 
 def _identity(path: pathlib.Path, table: FrameTable) -> dict:
@@ -119,6 +124,15 @@ def _model(table: FrameTable, found: FoundElectrons, batch: int) -> SpotModel:
         _, frames = next(table.blocks(batch))
         notes |= {"model": dataclasses.asdict(estimate_model(frames)), "ids": []}
     return SpotModel(**notes["model"])
+
+
+def _blur(table: FrameTable, found: FoundElectrons, detector: Detector, batch: int) -> float:
+    """The errors of positions: as recorded by the run that began, else from the first block."""
+    notes = found.progress.notes
+    if "blur" not in notes:
+        _, frames = next(table.blocks(batch))
+        notes["blur"] = position_blur(detector, detector.detect(frames), len(frames))
+    return notes["blur"]
 
 
 def _detected(

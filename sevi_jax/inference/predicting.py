@@ -9,7 +9,7 @@ from sevi_jax.data.answers import check_answer_path, write_answer
 from sevi_jax.data.events import file_kind, read_blur
 from sevi_jax.errors import InputError
 from sevi_jax.inference import answer, fitted
-from sevi_jax.inference.frames import detect_file
+from sevi_jax.inference.detect_file import detect_file
 from sevi_jax.inference.measure import Request
 from sevi_jax.inference.page import write_page
 from sevi_jax.inference.run import Run, load_run

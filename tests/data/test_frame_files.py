@@ -90,7 +90,7 @@ def test_what_was_recorded_is_kept_and_the_rest_is_not(tmp_path):
         assert found.progress.notes == {"seen": [7]}
         found.add(np.full(4, 8), two)
         found.record(1)
-        found.finish()
+        found.finish(0.0)
     assert [path.name for path in tmp_path.iterdir()] == ["electrons.h5"]
     with h5py.File(output) as file:
         rows = file["DetectedElectrons"][:]
@@ -125,7 +125,7 @@ def test_damaged_record_is_begun_anew(tmp_path, damage):
         (folder / "record.json").write_text(damage)
     with FoundElectrons(output, words) as found:
         assert found.progress.frames == 0
-        found.finish()
+        found.finish(0.0)
     with h5py.File(output) as file:
         assert len(file["DetectedElectrons"]) == 0
 
