@@ -6,6 +6,7 @@ fits is judged pixel by pixel, unfolded, so that a tilt or an odd order shows.
 
 import dataclasses
 import functools
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -150,19 +151,21 @@ def measure(
     placement = Placement(counts.shape, origin)
     free = request.free
     spec = _spec(free, placement, positive=request.positive)
-    if start is None:
-        params = _find(counts, used, placement, request)
-    else:
-        params = _scaled(start, 1 / placement.half_widths)
+    with ThreadPoolExecutor(1) as worker:  # beside the search, which compiles on one core
+        places = worker.submit(fold_places, counts, used, placement, free.num_orders)
+        if start is None:
+            params = _find(counts, used, placement, request)
+        else:
+            params = _scaled(start, 1 / placement.half_widths)
+        table, folded, number = places.result()
     if prior is not None:
         prior = _scaled_prior(prior, free, 1 / placement.half_widths)
     params = jax.tree.map(lambda x: jnp.asarray(x)[None], params)
     error = np.full(2, np.nan)
     # shells and origin in turns: they hardly depend on each other
     for _ in range(_ORIGIN_STEPS):
-        table, *places = fold_places(counts, used, placement, free.num_orders)
-        folded, number = (jnp.asarray(x)[None, None] for x in places)
-        found = fit_places(folded, number, params, spec, table, prior=prior)
+        places = (jnp.asarray(x)[None, None] for x in (folded, number))
+        found = fit_places(*places, params, spec, table, prior=prior)
         params = found.params
         if request.origin is not None:
             break
@@ -173,6 +176,7 @@ def measure(
         harmless = _ORIGIN_SHARE * float(jnp.min(single.shells.sigma)) * placement.unit
         if (np.abs(step) < np.maximum(0.3 * error, harmless)).all():
             break
+        table, folded, number = fold_places(counts, used, placement, free.num_orders)
     found = jax.tree.map(np.asarray, found)
     mean = mean_picture(jax.tree.map(lambda x: jnp.asarray(x[0]), found.params), placement)
     floor = 1e-7 * counts[used].mean()
