@@ -35,7 +35,7 @@ SPOT_BINS = 14  # side of the square on which a spot is drawn
 LINK = 3.0  # s between spots that are fitted together if the group stays small
 CONFLICT = 8.0  # bins between spots of groups that are not fitted at the same time
 MOST, EXTENT = 12, 14.0  # spots and bins of a group
-SPOT_COST = 20.0  # by how much another spot must lower the objective
+SPOT_COST = 30.0  # by how much another spot must lower the objective
 GOOD = 1.2  # chi-square per bin of a good fit
 DEAD = 0.2  # mean amplitudes below which a spot is dropped
 DRAWN_AT_ONCE = 256
@@ -78,10 +78,12 @@ class Round(NamedTuple):
 
 SMALL, MIDDLE, LARGE = Bucket(3, 12, 64), Bucket(4, 14, 64), Bucket(8, 20, 16)
 ROUNDS = (
-    *(Round(3.0, 0.3, 3, SMALL),) * 3,
-    *(Round(3.0, 1.0, 3, MIDDLE),) * 2,
-    *(Round(1.0, 1.0, 3, MIDDLE),) * 3,
-    *(Round(1.0, 1.0, 3, LARGE),) * 3,
+    *(Round(3.0, 0.3, 3, SMALL),) * 2,
+    Round(3.0, 1.0, 3, MIDDLE),
+    Round(1.0, 1.0, 3, MIDDLE),
+    # Noise up and down again: what hangs in a wrong minimum comes loose.
+    *(Round(3.0, 1.0, 3, LARGE), Round(1.0, 1.0, 3, LARGE)) * 3,
+    Round(1.0, 1.0, 3, LARGE),
     Round(1.0, 1.0, 6, None),
 )
 MOVED, SHIFTED = 0.05, 0.2  # bins, and sd of the prior, that neighbours do not feel
