@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
 from sevi_jax.config import Config
 from sevi_jax.errors import InputError
@@ -57,12 +59,13 @@ class Run:
             The prediction as NumPy arrays.
         """
         batch = max(1, min(64, _BATCH_PIXELS // self.network.image.side**2))
+        apply = _make_apply(self.network)
         parts = []
         for start in range(0, len(counts), batch):
             part = np.asarray(counts[start : start + batch], np.float32)
             # filled up to a whole batch, so that there is one compilation
             empty = np.zeros((batch - len(part), *part.shape[1:]), np.float32)
-            prediction = _apply(self.network, self.variables, np.concatenate([part, empty]))
+            prediction = apply(self.variables, np.concatenate([part, empty]))
             parts.append(jax.tree.map(lambda x: x[: len(part)], jax.device_get(prediction)))  # noqa: B023
         return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
@@ -104,11 +107,15 @@ class Run:
         return jax.tree.map(lambda *x: np.concatenate(x)[:pictures], *parts)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(network: NetworkSpec, variables: dict[str, Any], counts: jax.Array) -> Any:
-    """The network's `Prediction` from full pictures of counts; input as in training."""
-    pictures = fold_counts(counts) if network.image.fold else counts
-    return ShellNetwork(network).apply(variables, pictures, train=False)
+@functools.lru_cache(maxsize=8)  # so that a run loaded once more compiles nothing
+def _make_apply(network: NetworkSpec) -> Callable[[dict[str, Any], ArrayLike], Prediction]:
+    """The jitted network on full pictures of counts; input as in training."""
+
+    def apply(variables, counts):
+        pictures = fold_counts(counts) if network.image.fold else counts
+        return ShellNetwork(network).apply(variables, pictures, train=False)
+
+    return jax.jit(apply)
 
 
 def load_run(workdir: pathlib.Path) -> Run:
