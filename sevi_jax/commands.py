@@ -6,6 +6,7 @@ import itertools
 import os
 import pathlib
 import re
+import socket
 import sys
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,10 @@ from sevi_jax.config import Config, validate
 from sevi_jax.errors import InputError
 
 FLAGS = flags.FLAGS
+
+# XLA (jaxlib 0.10) logs as an error that preferences of its own are no features of the processor,
+# whenever it takes a program from the cache; real errors are raised. Read when jaxlib is loaded.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def define_config() -> None:
@@ -116,6 +121,29 @@ def _parse(argv: Sequence[str]) -> None:
         raise InputError(f"{rest[1]!r} is not a flag; flags look like --name=value")
 
 
+def keep_compiled_programs() -> None:
+    """Lets JAX keep compiled programs in the user's cache folder: a second start is quicker.
+
+    The variable JAX_COMPILATION_CACHE_DIR names another folder, or, empty, none. Every machine has
+    its own: programs may use what its processor alone can do.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        folder = pathlib.Path(cache).expanduser() / "sevi_jax" / socket.gethostname()
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # there is no home, or a folder cannot be made
+        return
+    if not os.access(folder, os.W_OK):
+        return
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    if "jax" in sys.modules:
+        import jax
+
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
 def run(main: Callable[[], int | None], module: str, document: str | None) -> None:
     """Runs a command line and exits.
 
@@ -135,15 +163,30 @@ def run(main: Callable[[], int | None], module: str, document: str | None) -> No
             default = "" if flag.default in (None, "", []) else f" (default: {flag.default})"
             print(f"  --{flag.name}\n      {flag.help}{default}")
         sys.exit(0)
+    keep_compiled_programs()
     try:
         _parse(sys.argv)
         sys.exit(main())
     except InputError as error:
         print(f"{module}: {error}", file=sys.stderr)
-        sys.exit(2)
+        _leave()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"{module}: {where}{error.strerror or _reason(error)}", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(2)  # HDF5 crashes where the interpreter ends after a file that could not be closed
+        _leave()
+
+
+def _leave() -> None:
+    """Ends with status 2, without what the interpreter does at its end.
+
+    HDF5 crashes there after a file that could not be closed, and Orbax waits there for a checkpoint
+    that other processes do not finish any more.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "jax" in sys.modules:  # then it is no mistake in the flags
+        import jax
+
+        with contextlib.suppress(Exception):
+            jax.distributed.shutdown()  # waits for the others, should there be some, to end too
+    os._exit(2)

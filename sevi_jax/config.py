@@ -106,7 +106,13 @@ def default_config() -> Config:
             "statistics_batches": 8,  # batches for BatchNorm's statistics before an evaluation
         }
     )
-    config.mesh = ConfigDict({"devices": 0})  # 0: all
+    config.mesh = ConfigDict(
+        {
+            "devices": 0,  # 0: all
+            # split the large arrays of the state over the devices, where memory needs it
+            "shard_params": False,
+        }
+    )
     return config.lock()
 
 

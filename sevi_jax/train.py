@@ -5,9 +5,16 @@
   python -m sevi_jax.train --config=configs/double34.py --workdir=runs/narrow \\
       --init_from=runs/double34 --config.prior.radius='((0.40, 0.42), (0.70, 0.72))'
 
+  python -m sevi_jax.train --config=configs/double34.py --distributed
+  python -m sevi_jax.train --config=configs/double34.py --coordinator=host0:9000 \\
+      --num_processes=2 --process_id=0
+
 The run's folder (--workdir, by default runs/<name of the configuration>) gets config.json,
 metrics.jsonl, tensorboard/, checkpoints/ and, at the end, figures and held_out.json. The same
 command again goes on from the newest checkpoint. Ctrl-C saves and stops.
+
+With --distributed the processes of a cluster's job (SLURM, Open MPI) train one network on all their
+devices; elsewhere start one on each machine with the three flags. They share the run's folder.
 """
 
 import pathlib
@@ -16,11 +23,18 @@ import sys
 from absl import flags
 
 from sevi_jax import commands
+from sevi_jax.errors import InputError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<configuration>.")
 _INIT_FROM = flags.DEFINE_string(
     "init_from", None, "Folder of another run: start from its best parameters."
 )
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes of a cluster.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT where process 0 listens; without a cluster."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.", 1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", 0)
 commands.define_config()
 
 
@@ -29,33 +43,61 @@ def main() -> int:
     config = commands.get_config()
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{commands.config_name()}")
     init_from = pathlib.Path(_INIT_FROM.value) if _INIT_FROM.value else None
+    coordinator, number, index = _others()
     # JAX takes a second to load; mistakes in flags shall not wait for it
+    from sevi_jax.training import processes
     from sevi_jax.training.loop import Diverged, train
 
+    if _DISTRIBUTED.value or coordinator is not None:
+        processes.join(coordinator, number, index)
     try:
         if train(config, workdir, init_from):
             _judge(workdir, config.eval.pictures)
     except Diverged as error:
-        print(
-            f"sevi_jax.train: stopped at {error}; the same command goes on from the newest "
-            "checkpoint, which is from before",
-            file=sys.stderr,
-        )
+        if processes.is_first():
+            print(
+                f"sevi_jax.train: stopped at {error}; the same command goes on from the newest "
+                "checkpoint, which is from before",
+                file=sys.stderr,
+            )
         return 1
+    except processes.FailedElsewhere:
+        return 2
     except OSError as error:  # a write to an open file does not say which
         name = error.filename or str(workdir)
         raise OSError(error.errno, error.strerror or str(error), name) from error
     return 0
 
 
+def _others() -> tuple[str | None, int | None, int | None]:
+    """What the flags say of the other processes, for `processes.join`."""
+    coordinator, number, index = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    if coordinator is None and number is None and index is None:
+        return None, None, None
+    if coordinator is None or number is None or index is None:
+        raise InputError("--coordinator, --num_processes and --process_id belong together")
+    host, _, port = coordinator.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+        raise InputError(f"--coordinator={coordinator}: expected HOST:PORT")
+    if index >= number:
+        raise InputError(f"--process_id={index} must be below --num_processes={number}")
+    return coordinator, number, index
+
+
 def _judge(workdir: pathlib.Path, pictures: int) -> None:
     """Judges the best checkpoint on held-out pictures; writes and prints the report."""
     from sevi_jax.inference import report
     from sevi_jax.inference.run import load_run
+    from sevi_jax.training import processes
 
-    print(f"judging the best checkpoint on {pictures} held-out pictures ...")
+    is_first = processes.is_first()
+    if is_first:
+        print(f"judging the best checkpoint on {pictures} held-out pictures ...")
     run = load_run(workdir)
-    judged = report.judge_held_out(run, *run.held_out(pictures))
+    held_out = run.held_out(pictures)  # on the devices of all processes
+    if not is_first:
+        return
+    judged = report.judge_held_out(run, *held_out)
     result = report.write_report(workdir, run, judged, "held_out")
     report.write_loss_curve(workdir)
     print(report.table(result))

@@ -8,6 +8,7 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # tests compile for themselves
 
 import jax
 

@@ -138,6 +138,10 @@ def test_predict_fits_a_picture_without_a_network(tmp_path):
     assert abs(shell["beta"][0]) < 5 * shell["beta_error"][0] < 0.1
     assert f"yield {shell['yield']:.0f} ± {shell['yield_error']:.0f}" in result.stdout
     assert (tmp_path / "answer_1_fit.png").exists()
+    page = (tmp_path / "answer.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert "ring.txt" in page
+    assert "http" not in page  # nothing is fetched from elsewhere
 
 
 def test_evaluate_fits_the_pictures_too(quick_run, tmp_path):
@@ -160,6 +164,10 @@ def test_evaluate_fits_the_pictures_too(quick_run, tmp_path):
         ("--output=a.json", "--workdir=FOLDER of a run, or --shells=NUMBER for a fit, is needed"),
         ("--orders=2,3", "--orders=2,3: expected even numbers from 2 to 24"),
         ("--origin=5", "--origin=5: expected two numbers x,z in pixels"),
+        ("--range=9", "--range=9: expected two numbers LOW,HIGH in pixels"),
+        ("--range=90,99", "no pixel of the picture is used"),
+        ("--mask=none.npy", "none.npy: no such file (--mask)"),
+        ("--map", "--map needs the prior of a run"),
         ("--origin=70,3", "origin 70,3 lies outside the picture of 64 x 64 pixels"),
     ],
 )
@@ -186,6 +194,23 @@ def test_mistake_in_a_fit_is_one_line(tmp_path, flag, message):
 )
 def test_mistake_in_the_configuration_is_one_line(tmp_path, args, message):
     assert_refused(tmp_path, message, "train", *args)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--coordinator=a:1"], "--coordinator, --num_processes and --process_id belong together"),
+        (["--coordinator=a", "--num_processes=2", "--process_id=0"], "=a: expected HOST:PORT"),
+        (
+            ["--coordinator=a:1", "--num_processes=2", "--process_id=2"],
+            "--process_id=2 must be below --num_processes=2",
+        ),
+        (["--distributed"], "--distributed: no cluster found"),
+    ],
+    ids=["missing", "port", "number", "cluster"],
+)
+def test_mistake_about_the_other_processes_is_one_line(tmp_path, flags, message):
+    assert_refused(tmp_path, message, "train", f"--config={CONFIGS / 'quick.py'}", *flags)
 
 
 def test_run_whose_folder_cannot_be_made_is_one_line(tmp_path):

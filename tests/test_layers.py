@@ -7,11 +7,12 @@ import pytest
 
 import sevi_jax
 
-COMMANDS = {"train", "evaluate", "predict", "synthesize", "commands"}
+COMMANDS = {"detect", "train", "evaluate", "predict", "synthesize", "commands"}
 # A module may import its own layer and earlier ones.
 LAYERS = [
     {"errors", "config", "prng"},
     {"synthesis"},
+    {"detection"},
     {"models", "losses"},
     {"training"},
     {"inference", "simulation"},

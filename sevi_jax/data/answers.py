@@ -25,6 +25,8 @@ from sevi_jax.errors import InputError
 ORDERS = 12
 PICTURE_ID = fields.Field("PictureId", integer=True)
 PICTURES = "Pictures"  # dataset of file names, one per PictureId
+ERRORS = "AnswerErrors"  # of fits, row by row as the table Answer
+ERROR_KEYS = ("R_error", "sigma", "sigma_error", "yield", "yield_error", "counting_error")
 
 JSON_BYTES = 32 << 20  # 40 000 pictures; in memory it is up to 24 times as much
 JSON_SUFFIXES = (".json",)
@@ -46,6 +48,8 @@ def write_answer(path: str | pathlib.Path, pictures: Sequence[Mapping[str, Any]]
     R, beta[12], inner shell first, R as NaN where unknown and shorter betas padded with zeros. For
     several pictures the table gets a leading field PictureId (0, 1, ...). The dataset ``Pictures``
     holds their file names in that order. The convention of beta is a key, or the table's attribute.
+    Of fits a second table, ``AnswerErrors``, has the same rows: PictureId, SphereId, R_error,
+    sigma, sigma_error, yield, yield_error, counting_error, beta_error[12].
 
     Args:
         path: a name that ends in ``.json`` or ``.h5``.
@@ -146,10 +150,26 @@ def _write_table(path: pathlib.Path, pictures: Sequence[Mapping[str, Any]]) -> N
     with h5py.File(path, "w") as file:
         file[fields.ANSWER] = rows
         file[fields.ANSWER].attrs["convention"] = fields.CONVENTION
+        if all("beta_error" in shell for _, _, shell in shells):
+            file[ERRORS] = _error_rows(rows, [shell for _, _, shell in shells])
         names = [str(picture["file"]).encode("utf-8", "surrogateescape") for picture in pictures]
         # Of a fixed length, which `read_texts` demands.
         length = max(map(len, names)) or 1
         file.create_dataset(PICTURES, data=names, dtype=h5py.string_dtype("utf-8", length))
+
+
+def _error_rows(rows: np.ndarray, shells: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """The rows of the table of errors for those of the answer."""
+    names = [name for name in rows.dtype.names or () if name.endswith("Id")]
+    kinds = [(name, rows.dtype[name]) for name in names] + [(key, "<f8") for key in ERROR_KEYS]
+    found = np.zeros(len(rows), np.dtype([*kinds, ("beta_error", "<f8", (ORDERS,))]))
+    for name in names:
+        found[name] = rows[name]
+    for row, shell in zip(found, shells, strict=True):
+        for key in ERROR_KEYS:
+            row[key] = shell[key]
+        row["beta_error"][: len(shell["beta_error"])] = shell["beta_error"]
+    return found
 
 
 def _read_table(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -9,7 +9,14 @@ import numpy as np
 from tqdm import tqdm
 
 from sevi_jax.data import fields
-from sevi_jax.data.tables import Table, listed, open_file, table_names
+from sevi_jax.data.tables import (
+    Table,
+    find_dataset,
+    listed,
+    one_line,
+    open_file,
+    table_names,
+)
 from sevi_jax.errors import InputError
 
 MIB = 1 << 20
@@ -90,6 +97,24 @@ def file_kind(path: str | pathlib.Path) -> str:
         if table in tables:
             return kind
     raise InputError(f"{path}: found tables {listed(tables)}, expected one of {', '.join(kinds)}")
+
+
+def read_blur(path: str | pathlib.Path) -> float:
+    """Reads the attribute `blur` of DetectedElectrons, the standard deviation of the errors of x
+    and of z, half-widths; 0 where there is none.
+
+    Raises:
+        InputError: it is no finite number from 0 to 1.
+    """
+    with open_file(path) as file:
+        attributes = find_dataset(file, fields.DETECTED).attrs
+        found = np.asarray(attributes.get(fields.BLUR, 0.0))
+    if found.shape or found.dtype.kind not in "iuf" or not 0 <= found <= 1:
+        raise InputError(
+            f"{path}, table {fields.DETECTED}, attribute {fields.BLUR}: found "
+            f"{one_line(str(found))}, expected a number from 0 to 1 (half-widths)"
+        )
+    return float(found)
 
 
 def read_truth(path: str | pathlib.Path) -> Truth:

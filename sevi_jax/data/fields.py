@@ -12,6 +12,7 @@ FRAMES = "FinalImage"
 ANSWER = "Answer"
 IMAGES = "images"
 SHELLS = "Shells"
+BLUR = "blur"  # attribute of DetectedElectrons: standard deviation of position errors, half-widths
 
 CONVENTION = "density of cos(theta) = 1/2 + sum_i beta_2i P_2i; literature beta = 2 x this beta"
 
@@ -25,7 +26,7 @@ class Field:
         aliases: other names; compared without case, underscores and brackets.
         position: its place in the table where no name matches; None: found by name only.
         integer: True for whole numbers; False for any real number.
-        rank: 0 for a number, 1 for a vector.
+        rank: 0 for a number, 1 for a vector, 2 for a picture.
     """
 
     name: str
@@ -53,6 +54,8 @@ EMISSION_RADIUS = Field("r")
 IMAGE = Field("Image", rank=2)
 SHELL_ID = Field("ShellId", integer=True)
 ELECTRONS = Field("electrons", integer=True)
+AMPLITUDE = Field("amplitude")
+RESIDUAL = Field("residual")
 # A field with one of these names never stands in for another by its position.
 KNOWN = (DISTRIBUTION_ID, SPHERE_ID, ELECTRON_ID, IMAGE_ID, RADIUS, SIGMA, BETA, COSINE, X, Z)
 
@@ -60,3 +63,13 @@ KNOWN = (DISTRIBUTION_ID, SPHERE_ID, ELECTRON_ID, IMAGE_ID, RADIUS, SIGMA, BETA,
 def row_type(*columns: tuple[Field, str, tuple[int, ...]]) -> np.dtype:
     """The NumPy type of a table row: (field, type, shape of one value) per column."""
     return np.dtype([(field.name, kind, shape) for field, kind, shape in columns])
+
+
+FOUND_ELECTRON = row_type(
+    (IMAGE_ID, "<i4", ()),
+    (ELECTRON_ID, "<i4", ()),
+    (X, "<f8", ()),
+    (Z, "<f8", ()),
+    (AMPLITUDE, "<f4", ()),
+    (RESIDUAL, "<f4", ()),
+)

@@ -57,11 +57,11 @@ def read_images(path: str | pathlib.Path) -> list[tuple[str, np.ndarray]]:
             ``images``).
 
     Returns:
-        (name, counts ``[H, H]`` float64) per picture. The name is the file's, with ``:array`` for
+        (name, counts ``[H, W]`` float64) per picture. The name is the file's, with ``:array`` for
         an ``.npz`` and ``[number]`` for a stack.
 
     Raises:
-        InputError: unknown suffix, unreadable file, or an array that is not a square picture of
+        InputError: unknown suffix, unreadable file, or an array that is not a picture of
             finite, non-negative numbers (colour, one-dimensional, empty, objects, ...).
     """
     path = pathlib.Path(path)
@@ -83,22 +83,27 @@ def rebin(counts: np.ndarray, size: int, name: str = "picture") -> np.ndarray:
     """Sums whole blocks of pixels; the total is kept.
 
     Args:
-        counts: ``[H, W]``.
-        size: pixels per side of the result; H and W must be multiples of it.
+        counts: ``[H, W]``, square.
+        size: pixels per side of the result; H must be a multiple of it.
         name: what messages call the picture.
 
     Returns:
         ``[size, size]``, of the type that `counts` has.
 
     Raises:
-        InputError: `size` does not divide H and W.
+        InputError: the picture is not square, or `size` does not divide H.
     """
     height, width = counts.shape
-    if size < 1 or height % size or width % size:
+    if height != width:
+        raise InputError(
+            f"{name}: found {height} x {width} pixels, expected a square picture (only a fit that "
+            "starts from the picture itself takes others)"
+        )
+    if size < 1 or height % size:
         raise InputError(
             f"{name}: found {height} x {width} pixels, expected a multiple of {size} x {size}"
         )
-    blocks = counts.reshape(size, height // size, size, width // size)
+    blocks = counts.reshape(size, height // size, size, -1)
     return blocks.sum(axis=(1, 3), dtype=counts.dtype)
 
 
@@ -159,12 +164,7 @@ class _Allowance:
             raise InputError(f"{place}: found values of type {dtype}, expected real numbers")
         if 0 in shape or len(shape) not in (2, 3) or min(shape) < 0:
             raise InputError(
-                f"{place}: found an array of shape {shape}, expected [H, H] or a stack [n, H, H]"
-            )
-        if shape[-1] != shape[-2]:
-            raise InputError(
-                f"{place}: found {shape[-2]} x {shape[-1]} pixels, expected a square "
-                "picture (the detector is square)"
+                f"{place}: found an array of shape {shape}, expected [H, W] or a stack [n, H, W]"
             )
         if min(shape[-2:]) < 2:
             raise InputError(

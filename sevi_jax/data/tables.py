@@ -185,14 +185,18 @@ class Table:
             columns = sorted({*self._columns.values()})
             self._dtype = np.dtype([(name, dtype[name]) for name in columns])
 
-    def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """Yields (first row, columns by name) block after block, in file order.
+    def blocks(
+        self, block_bytes: int = BLOCK_BYTES, *, start: int = 0
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """Yields (first row, columns by name) block after block, in file order from row `start` on.
 
         The next block is read in a thread while the caller works on this one; memory is two blocks
         of `block_bytes` or of one chunk, whichever is larger. The columns are views that are valid
         until the next step.
         """
         rows = self._block_rows(block_bytes)
+        if start >= self.rows:
+            return
         # Whole rows into a buffer of the file's own type: picking fields inside HDF5 is 3 x slower.
         buffers = [np.empty(min(rows, self.rows), self._dtype) for _ in range(2)]
         deflated = h5py.h5z.FILTER_DEFLATE in _filters(self._data)
@@ -200,14 +204,14 @@ class Table:
 
         def read(first: int, buffer: np.ndarray) -> np.ndarray:
             last = min(first + rows, self.rows)
-            for start in range(first, last, chunk) if deflated else ():
-                _check_inflated(self._data, (start,))
+            for row in range(first, last, chunk) if deflated else ():
+                _check_inflated(self._data, (row,))
             self._data.read_direct(buffer, np.s_[first:last], np.s_[: last - first])
             return buffer[: last - first]
 
         with ThreadPoolExecutor(max_workers=1) as reader:
-            coming = reader.submit(read, 0, buffers[0])
-            for number, first in enumerate(range(0, self.rows, rows)):
+            coming = reader.submit(read, start, buffers[0])
+            for number, first in enumerate(range(start, self.rows, rows)):
                 with _readable(self._place):
                     block = coming.result()
                 if first + rows < self.rows:
@@ -227,6 +231,15 @@ class Table:
             for _, block in self.blocks(SMALL_BYTES)
         ]
         return {name: np.concatenate([block[name] for block in blocks]) for name in self._columns}
+
+    def dtype_of(self, field: Field) -> np.dtype:
+        """Type and shape of one value of a field."""
+        return self._dtype[self._columns[field.name]]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in memory."""
+        return self._dtype.itemsize
 
     def error(self, field: str, found: str, expected: str) -> InputError:
         """The error that says what is wrong with a field's values."""
@@ -272,7 +285,8 @@ class Table:
         base, shape = dtype[column].base, dtype[column].shape
         kinds, wanted = ("iu", "integer") if field.integer else ("iuf", "real number")
         if base.kind not in kinds or len(shape) != field.rank:
-            expected = f"one {wanted} a row" if field.rank == 0 else f"a vector of {wanted}s a row"
+            expected = f"{('one', 'a vector of', 'a picture of')[field.rank]} {wanted}"
+            expected += "s a row" if field.rank else " a row"
             raise self.error(field.name, f"{base}{list(shape) if shape else ''}", expected)
         kind = self._data.id.get_type()
         if not _same_type(dtype[column], kind.get_member_type(names.index(column))):

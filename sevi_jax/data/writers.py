@@ -250,6 +250,18 @@ class PairWriter(_ElectronWriter):
         )
 
 
+class FoundElectronsWriter(_Writer):
+    """Writes the electrons that were found on camera frames: an event file without truth."""
+
+    def electrons(self, rows: np.ndarray) -> None:
+        """Appends rows of the type `fields.FOUND_ELECTRON`, any number of times."""
+        self._append(fields.DETECTED, rows)
+
+    def blur(self, value: float) -> None:
+        """Notes the standard deviation of the errors of x and of z, half-widths."""
+        self._tables[fields.DETECTED].attrs[fields.BLUR] = value
+
+
 class ImageSetWriter(_Writer):
     """Writes pictures of counts with the shells that made them.
 

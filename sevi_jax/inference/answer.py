@@ -1,5 +1,6 @@
 """From a user's files to the shells in each picture, by a trained network."""
 
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -44,9 +45,46 @@ def _from_events(
             yield name, counts
 
 
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How files are read.
+
+    Attributes:
+        transpose: whether the first axis of plain pictures is z (the polarisation), not x.
+        quarter_turns: by which plain pictures are turned, from the first axis to the second, before
+            that.
+        mask: a picture, 0 where a pixel is not used, of the shape of the pictures in the file.
+    """
+
+    transpose: bool = False
+    quarter_turns: int = 0
+    mask: pathlib.Path | None = None
+
+    def turned(self, picture: np.ndarray) -> np.ndarray:
+        """The picture with x along its first axis."""
+        picture = np.rot90(picture, self.quarter_turns)
+        return picture.T if self.transpose else picture
+
+    def read_mask(self) -> np.ndarray | None:
+        """Reads the mask, as it lies in its file, bool.
+
+        Raises:
+            InputError: if the file holds not exactly one picture.
+        """
+        if self.mask is None:
+            return None
+        pictures = read_images(self.mask)
+        if len(pictures) != 1:
+            raise InputError(f"{self.mask}: found {len(pictures)} pictures, expected one mask")
+        return pictures[0][1] != 0
+
+
+AS_STORED = Reading()
+
+
 def read_pictures(
-    path: pathlib.Path, shells: int, size: int | None, transpose: bool = False
-) -> Iterator[tuple[str, np.ndarray]]:
+    path: pathlib.Path, shells: int, size: int | None, reading: Reading = AS_STORED
+) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
     """Reads a user's file as full pictures of counts.
 
     Args:
@@ -54,23 +92,36 @@ def read_pictures(
         shells: how many are expected; an event file that says otherwise is refused.
         size: pixels along each side; larger pictures are summed up in blocks. None leaves plain
             pictures as they are and counts events in `EVENT_SIZE`.
-        transpose: whether the first axis of plain pictures is z (the polarisation), not x.
+        reading: orientation and mask (which needs `size` None).
 
     Yields:
-        Name and counts ``[size, size]``, first axis x.
+        Name, counts ``[H, W]``, first axis x, and mask ``[H, W]`` bool or None.
 
     Raises:
         InputError: naming the file, what was found and what was expected.
     """
+    mask = reading.read_mask()
     kind = file_kind(path) if path.suffix.lower() in (".h5", ".hdf5") else "images"
-    if kind != "images":
-        yield from _from_events(path, kind, shells, size or EVENT_SIZE)
-        return
-    for name, counts in read_images(path):
-        counts = counts if size is None else rebin(counts, size, name)
-        if not counts.sum() > 0:
+    is_plain = kind == "images"
+    if is_plain:
+        pictures = iter(read_images(path))
+    else:
+        pictures = _from_events(path, kind, shells, size or EVENT_SIZE)
+    for name, counts in pictures:
+        if mask is not None and mask.shape != counts.shape:
+            raise InputError(
+                f"{reading.mask}: found {mask.shape[0]} x {mask.shape[1]} pixels, expected "
+                f"{counts.shape[0]} x {counts.shape[1]} as {name} has"
+            )
+        if is_plain and size is not None:
+            counts = rebin(counts, size, name)
+        seen = counts if mask is None else counts[mask]
+        if (is_plain or mask is not None) and not seen.sum() > 0:
             raise InputError(f"{name}: a picture without counts, expected electrons")
-        yield name, counts.T if transpose else counts
+        if is_plain:
+            yield name, reading.turned(counts), None if mask is None else reading.turned(mask)
+        else:
+            yield name, counts, mask
 
 
 def predict_pictures(run: Run, names: list[str], counts: np.ndarray) -> list[dict[str, Any]]:

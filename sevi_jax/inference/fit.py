@@ -51,6 +51,7 @@ _RUNNING = -1
 _DAMPING = 1e-3  # of the first step; relative to the diagonal of the information
 _LARGEST_DAMPING = 1e7
 _ROUNDING = 1e-5  # of a change of the deviance, times sqrt(counts)
+_UNKNOWN = 1.0  # error of beta_2 that says nothing: beta_2 of a density is in -1.25..2.5
 _NEGATIVE_SCALE = 3e-4  # of a density below 0 where that is not allowed
 _SUMMED_MEAN = 16.0  # up to here the deviance's moments are sums over counts, beyond asymptotic
 _TERMS = 60  # P(count > 60) = 1e-16 at a mean of 16
@@ -64,7 +65,9 @@ class FitSpec:
         free: which parameters are free.
         iterations: most evaluations of the means and their derivatives.
         tolerance: converged when the next undamped step would lower the deviance by less: it is
-            the step's squared length in standard errors. 1e-3 is 0.03 standard errors.
+            the step's squared length in standard errors. 1e-3 is 0.03 standard errors. With very
+            many counts float32 does not resolve that (1e-5 sqrt(counts)): then, when a step no
+            longer gains what it should and what is left to gain is within the rounding.
         floor: the floor of the means, as a fraction of the mean count per pixel. Above the
             rounding of the means (1e-6 of the peak).
         radius: (low, high) of every radius, half-widths.
@@ -100,7 +103,8 @@ class Fit:
             of freedom where pixels have many counts.
         deviance_variance: its variance then, ``[B]``.
         p_value: probability of a larger deviance if the model is right, ``[B]``.
-        converged: ``[B]`` bool.
+        converged: ``[B]`` bool. Also False where the counts do not tell a shell's beta_2 to 1: then
+            two shells are one to the counts, and what the second one became is chance.
         reason: index into `REASONS`, ``[B]`` int32.
         iterations: evaluations used, ``[B]`` int32.
     """
@@ -302,9 +306,11 @@ def search(
         # shells in one place, perhaps only at the start: more damping makes the step exist
         exists = jnp.all(jnp.isfinite(trial))
         damping = jnp.where(exists, damping, jnp.maximum(8 * damping, _DAMPING))
-        trial = jnp.where(exists, trial, best.row)
+        # what is left to gain drowns in rounding
+        settled = ~first & (ratio < 0.25) & (gain < spec.tolerance + rounding)
+        trial = jnp.where(exists & ~settled, trial, best.row)
         reason = jnp.where(
-            exists & (gain < spec.tolerance),
+            exists & ((gain < spec.tolerance) | settled),
             jnp.where(best.at_bound, _BOUND, _CONVERGED),
             jnp.where(damping > _LARGEST_DAMPING, jnp.where(exists, _STUCK, _SINGULAR), _RUNNING),
         )
@@ -376,13 +382,15 @@ def _fit_one(
     smallest = 1e-7 * per_pixel
     mean = jnp.maximum(mean, smallest)
     deviance = 2 * jnp.sum(_half_deviance(mean, counts, used, smallest))
-    expected, variance = _deviance_moments(mean, jacobian, covariance, exposure)
+    relative = jacobian / floored[:, None]
+    expected, variance = _deviance_moments(mean, relative, covariance, exposure)
     row, spread = _sorted_rows(row, covariance, free)
-    finite = jnp.all(jnp.isfinite(covariance)) | (reason >= _NOT_FINITE)
-    reason = jnp.where(finite, reason, _SINGULAR)
+    errors = from_row(jnp.sqrt(jnp.diagonal(spread)), free)
+    determined = jnp.all(jnp.isfinite(covariance)) & jnp.all(errors.shells.beta[:, 0] < _UNKNOWN)
+    reason = jnp.where(determined | (reason >= _NOT_FINITE), reason, _SINGULAR)
     return Fit(
         params=from_row(row, free),
-        errors=from_row(jnp.sqrt(jnp.diagonal(spread)), free),
+        errors=errors,
         covariance=spread,
         deviance=deviance,
         degrees_of_freedom=pixels - parameters,
@@ -540,32 +548,32 @@ def _pixel_moments(mean: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, ja
 
 
 def _deviance_moments(
-    mean: jax.Array, jacobian: jax.Array, covariance: jax.Array, exposure: jax.Array
+    mean: jax.Array, relative: jax.Array, covariance: jax.Array, exposure: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Mean and variance of the deviance of a fitted model that is right.
 
-    Given the estimates, the counts obey the score equations J' (n - mu) / mu = 0. Conditioning on
-    them (McCullagh 1986) leaves, with C the inverse information, k.. the pixel's cumulants, b = C
-    J' (k11 / mu) and q = diag(J C J'),
+    Given the estimates, the counts obey the score equations R' (n - mu) = 0, with R = J / mu.
+    Conditioning on them (McCullagh 1986) leaves, with C the inverse information, k.. the pixel's
+    cumulants, b = C R' k11 and q = diag(R C R'),
 
-        E = sum k1 - 1/2 sum (k12 - J b) q / mu^2,   Var = sum k2 - (J' k11 / mu)' b.
+        E = sum k1 - 1/2 sum (k12 - mu R b) q,   Var = sum k2 - (R' k11)' b.
 
     With many counts these are n - P and 2 n; with few, where the deviance is nearly a function of
     the number of counts and that number is fitted, far less than the sums of k1 and k2.
 
     Args:
         mean: of one stored pixel, ``[M]``.
-        jacobian: of one stored pixel, ``[M, P]``.
+        relative: R, the derivatives of one stored pixel's mean over that mean (where the fit holds
+            it to be larger, over that), ``[M, P]``.
         covariance: ``[P, P]``.
         exposure: stored pixels with this mean that are used, ``[M]``.
     """
     one, two, cross, third = _pixel_moments(mean)
-    relative = jacobian / mean[:, None]
     projected = jnp.matmul(exposure * cross, relative, precision="highest")
     b = jnp.matmul(covariance, projected, precision="highest")
     spread = jnp.matmul(relative, covariance, precision="highest")
     q = jnp.sum(spread * relative, axis=-1)
-    linear = jnp.matmul(jacobian, b, precision="highest")
+    linear = mean * jnp.matmul(relative, b, precision="highest")
     expected = jnp.sum(exposure * (one - 0.5 * (third - linear) * q))
     variance = jnp.sum(exposure * two) - jnp.dot(projected, b, precision="highest")
     return expected, variance

@@ -1,14 +1,17 @@
 """What a fit says, for people: the answer's numbers, a table, warnings, figures."""
 
-import dataclasses
 import pathlib
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax import plots
 from sevi_jax.inference.answer import network_start
+from sevi_jax.inference.judged_fits import map_prior
 from sevi_jax.inference.measure import Measured, Request, measure
+from sevi_jax.inference.placing import mean_rings
 from sevi_jax.inference.run import Run
 from sevi_jax.synthesis.legendre import density_nodes
 
@@ -18,7 +21,7 @@ _UNLIKELY = 1e-3  # p-value below which the model does not describe the picture
 
 def _betas(measured: Measured, shell: int) -> tuple[np.ndarray, np.ndarray]:
     """Betas ``[L]`` of a shell and their covariance ``[L, L]``, scaled by the overdispersion."""
-    free, fit = measured.free, measured.fit
+    free, fit = measured.free, measured.sharp
     part = slice(shell * free.per_shell + 3, (shell + 1) * free.per_shell)
     covariance = np.asarray(fit.covariance[0], np.float64)[part, part] * measured.dispersion
     return np.asarray(fit.params.shells.beta[0, shell], np.float64), covariance
@@ -27,33 +30,34 @@ def _betas(measured: Measured, shell: int) -> tuple[np.ndarray, np.ndarray]:
 def fit_picture(
     name: str,
     counts: np.ndarray,
+    mask: np.ndarray | None,
     request: Request,
-    centred: bool,
     run: Run | None,
+    use_prior: bool,
     stem: pathlib.Path,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[pathlib.Path]]:
     """Fits one picture, prints its table and draws its figures.
 
     Args:
         name: of the picture.
         counts: ``[H, W]``.
+        mask: pixels used, ``[H, W]`` bool; None uses all.
         request: what is fitted.
-        centred: whether the origin is the middle, as it is where events were counted.
         run: network to start from; None starts from the picture.
+        use_prior: whether the prior of the run counts.
         stem: of the figures.
 
     Returns:
-        the answer.
+        the answer, and its figures.
     """
-    if centred:
-        middle = (counts.shape[0] / 2, counts.shape[1] / 2)
-        request = dataclasses.replace(request, origin=middle)
     start = None if run is None else network_start(run, name, counts)
-    found = measure(counts, request, start=start)
+    prior = map_prior(run.synthesis.prior, request.free) if run is not None and use_prior else None
+    found = measure(counts, request, mask, start, prior)
     said = answer(name, found)
     print(table(said))
-    print("  figures: " + ", ".join(str(path) for path in write_figures(stem, found)))
-    return said
+    figures = write_figures(stem, found)
+    print("  figures: " + ", ".join(map(str, figures)))
+    return said, figures
 
 
 def answer(name: str, measured: Measured) -> dict[str, Any]:
@@ -64,8 +68,9 @@ def answer(name: str, measured: Measured) -> dict[str, Any]:
     `yield_error` how well that number is known (the fit's error without the shell's own Poisson
     fluctuation: Var - N, since the number itself, if it were known, would be the efficient estimate
     of its mean); `counting_error` is that fluctuation: for the mean yield add both in quadrature.
+    A known blur of the positions is taken off.
     """
-    fit, place = measured.fit, measured.placement
+    fit, place = measured.sharp, measured.placement
     scale, pixels = np.sqrt(measured.dispersion), place.unit * measured.rebinned
     params, errors = (
         [
@@ -106,6 +111,7 @@ def answer(name: str, measured: Measured) -> dict[str, Any]:
         "deviance_per_dof": measured.deviance / measured.degrees_of_freedom,
         "p_value": measured.p_value,
         "dispersion": measured.dispersion,
+        "blur": measured.blur,
         "shells": shells,
         "warnings": warnings(measured),
     }
@@ -120,6 +126,12 @@ def warnings(measured: Measured) -> list[str]:
         found.append(
             f"the model does not describe this picture (p = {measured.p_value:.1g}); errors are "
             f"scaled by {np.sqrt(measured.dispersion):.3g}, see the residual"
+        )
+    widths = np.asarray(measured.fit.params.shells.sigma[0]) * measured.placement.half_widths
+    for shell in np.flatnonzero(widths**2 <= 1.01 * measured.blur**2):
+        found.append(
+            f"shell {shell + 1} is no wider ({widths[shell]:.5f} half-widths) than the known blur "
+            f"({measured.blur:.5f}): its sigma is not known"
         )
     nodes = density_nodes(measured.free.num_orders).astype(np.float64)
     for shell in range(measured.free.shells):
@@ -173,7 +185,10 @@ def table(found: dict[str, Any]) -> str:
 
 
 def write_figures(stem: pathlib.Path, measured: Measured) -> list[pathlib.Path]:
-    """Draws picture, fit and residual; densities with bands; betas. Files ``<stem>_<what>.png``."""
+    """Draws picture, fit and residual; rings about the origin; densities with bands; betas.
+
+    Files ``<stem>_<what>.png``.
+    """
     half = max(measured.counts.shape) / 2
     x_edges, z_edges = (edges / half for edges in measured.placement.edges())
     shells = measured.fit.params.shells
@@ -184,10 +199,29 @@ def write_figures(stem: pathlib.Path, measured: Measured) -> list[pathlib.Path]:
     )
     error = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_name(f"{stem.name}_{what}.png") for what in ("fit", "densities", "betas")]
+    paths = [
+        stem.with_name(f"{stem.name}_{what}.png") for what in ("fit", "rings", "densities", "betas")
+    ]
     plots.fit_picture(
         paths[0], measured.counts, measured.mean, x_edges, z_edges, radius, measured.mask
     )
-    plots.densities(paths[1], beta, covariance)
-    plots.beta_values(paths[2], beta, error, measured.free.orders, radius=radius)
+    _draw_rings(paths[1], measured)
+    plots.densities(paths[2], beta, covariance)
+    plots.beta_values(paths[3], beta, error, measured.free.orders, radius=radius)
     return paths
+
+
+def _draw_rings(path: pathlib.Path, measured: Measured) -> None:
+    """Draws the radial profile, in rings one pixel wide, as far as any pixel is used."""
+    place = measured.placement
+    x, z = (edges[:-1] + 0.5 for edges in place.edges())
+    ring = np.hypot(x[:, None], z)[measured.mask].astype(int)
+    pixels = np.bincount(ring)
+    counts, mean = (np.bincount(ring, y[measured.mask]) for y in (measured.counts, measured.mean))
+    params = jax.tree.map(lambda x: jnp.asarray(x[0]), measured.fit.params)
+    shells = mean_rings(params, place, len(pixels)) * pixels
+    background = mean - shells.sum(0) if measured.free.background else np.zeros(len(pixels))
+    scale = place.half_widths / place.unit
+    radius = np.asarray(params.shells.radius, np.float64) * place.half_widths
+    edges = np.arange(len(pixels) + 1) * scale
+    plots.radial_profile(path, edges, counts, mean, shells, background, radius)

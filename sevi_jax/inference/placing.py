@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sevi_jax.inference.information import FreeParameters, PictureParams, background_terms
+from sevi_jax.inference.information import PictureParams, background_terms
 from sevi_jax.synthesis.expected import (
     PixelTable,
+    grid_distances,
     grid_points,
     sample_pixels,
     shell_profile,
@@ -177,21 +178,24 @@ def fold_places(
     return table, sort[0], sort[1]
 
 
-@functools.partial(jax.jit, static_argnames=("free", "width", "points"))
-def _mean(params, free, x, z, width, points):
-    shells = params.shells
+@functools.partial(jax.jit, static_argnames="points")
+def _profiles(shells, points):
+    """Series of the density of every shell on the even grid, ``[S, points, L + 1]``."""
 
     def profile_of(radius, sigma, beta):
         return shell_profile(radius, sigma, beta, points)
 
     profiles = jax.vmap(profile_of)(shells.radius, shells.sigma, shells.beta)
-    profile = jnp.einsum("s,skl->kl", shells.electrons, profiles, precision="highest")
-    profile = jax.lax.optimization_barrier(profile)
-    mean = sample_pixels(profile, x, z, width)
-    if free.background:
+    return profiles * jnp.asarray(shells.electrons)[:, None, None]
+
+
+@functools.partial(jax.jit, static_argnames="width")
+def _mean(profiles, background, x, z, width):
+    mean = sample_pixels(jnp.sum(profiles, axis=0), x, z, width)
+    if background.size:
         grid_x, grid_z = jnp.meshgrid(x, z, indexing="ij")
-        terms = background_terms(grid_x.ravel(), grid_z.ravel(), free.background)
-        mean += jnp.matmul(terms, params.background, precision="highest").reshape(mean.shape)
+        terms = background_terms(grid_x.ravel(), grid_z.ravel(), background.size)
+        mean += jnp.matmul(terms, background, precision="highest").reshape(mean.shape)
     return mean
 
 
@@ -203,25 +207,47 @@ def _grid(placement: Placement) -> tuple[jax.Array, jax.Array, float, int]:
     return jnp.asarray(x, jnp.float32), jnp.asarray(z, jnp.float32), width, points
 
 
-def mean_picture(params: PictureParams, free: FreeParameters, placement: Placement) -> np.ndarray:
+def mean_picture(params: PictureParams, placement: Placement) -> np.ndarray:
     """Computes the mean of every pixel of a picture that is not folded.
 
     Args:
-        params: of one picture.
-        free: which parameters there are.
+        params: of one picture; the background has as many terms as are free.
         placement: of the picture.
 
     Returns:
         ``[H, W]`` float64.
     """
-    return np.asarray(_mean(params, free, *_grid(placement)), np.float64)
+    x, z, width, points = _grid(placement)
+    profiles = _profiles(params.shells, points)
+    return np.asarray(_mean(profiles, params.background, x, z, width), np.float64)
+
+
+def mean_rings(params: PictureParams, placement: Placement, rings: int) -> np.ndarray:
+    """Computes the mean of a pixel in rings about the origin, one pixel wide, of each shell.
+
+    The mean of P_2k(cos) over the angle in the picture is (C(2k, k) / 4^k)^2.
+
+    Args:
+        params: of one picture.
+        placement: of the picture.
+        rings: n; ring k covers distances from k to k + 1 pixels.
+
+    Returns:
+        ``[S, n]`` float64.
+    """
+    points = _grid(placement)[-1]
+    profiles = np.asarray(_profiles(params.shells, points), np.float64)
+    order = range(profiles.shape[-1])
+    averages = np.array([(math.comb(2 * k, k) / 4**k) ** 2 for k in order])
+    distance = (np.arange(4 * rings) / 4 + 1 / 8) / placement.unit
+    density = [np.interp(distance, grid_distances(points), x) for x in profiles @ averages]
+    return np.reshape(density, (len(density), rings, 4)).mean(2) / placement.unit**2
 
 
 def origin_step(
     counts: np.ndarray,
     mask: np.ndarray,
     params: PictureParams,
-    free: FreeParameters,
     placement: Placement,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Takes one step of Fisher scoring for the origin, everything else held.
@@ -234,19 +260,16 @@ def origin_step(
         counts: ``[H, W]``.
         mask: ``[H, W]`` bool.
         params: of the picture.
-        free: which parameters there are.
         placement: of the picture.
 
     Returns:
         step and standard error of the origin, pixels, ``[2]`` each.
     """
-    mean = mean_picture(params, free, placement)
+    mean = mean_picture(params, placement)
     # differences over a fraction of a pixel: the program of the means itself serves
     slopes = []
     for shift in (np.array([_SHIFT, 0.0]), np.array([0.0, _SHIFT])):
-        ahead, behind = (
-            mean_picture(params, free, placement.moved(sign * shift)) for sign in (1, -1)
-        )
+        ahead, behind = (mean_picture(params, placement.moved(sign * shift)) for sign in (1, -1))
         slopes.append((ahead - behind) / (2 * _SHIFT))
     weight = mask / np.maximum(mean, 1e-4 * mean.mean())
     score = np.array([np.sum((counts - mean) * weight * slope) for slope in slopes])

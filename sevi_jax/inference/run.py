@@ -3,13 +3,11 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
-from jax.typing import ArrayLike
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sevi_jax.config import Config
 from sevi_jax.errors import InputError
@@ -19,12 +17,13 @@ from sevi_jax.synthesis.pipeline import Pictures, SynthesisSpec, draw_pictures
 from sevi_jax.synthesis.raster import fold_counts
 from sevi_jax.training.checkpoint import FOLDER, Checkpoints
 from sevi_jax.training.loop import load_config
-from sevi_jax.training.sharding import data_mesh
+from sevi_jax.training.sharding import first_devices
 from sevi_jax.training.specs import network_from, synthesis_from
 from sevi_jax.training.state import abstract_state, make_optimizer
 from sevi_jax.training.step import held_out, make_evaluation
 
-_BATCH_PIXELS = 2**20  # pictures are predicted this many pixels at a time, at least one
+# Pictures are predicted this many pixels at a time, at least one on every device.
+_BATCH_PIXELS = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Run:
         network: what network.
         synthesis: how its training pictures were drawn.
         variables: parameters (averaged), BatchNorm statistics and constants.
-        mesh: where they lie.
+        mesh: where they lie; pictures are split over it.
     """
 
     workdir: pathlib.Path
@@ -59,13 +58,15 @@ class Run:
             The prediction as NumPy arrays.
         """
         batch = max(1, min(64, _BATCH_PIXELS // self.network.image.side**2))
-        apply = _make_apply(self.network)
+        batch = -(-batch // self.mesh.size) * self.mesh.size
         parts = []
         for start in range(0, len(counts), batch):
             part = np.asarray(counts[start : start + batch], np.float32)
             # filled up to a whole batch, so that there is one compilation
             empty = np.zeros((batch - len(part), *part.shape[1:]), np.float32)
-            prediction = apply(self.variables, np.concatenate([part, empty]))
+            pictures = np.concatenate([part, empty])
+            pictures = jax.device_put(pictures, NamedSharding(self.mesh, PartitionSpec("data")))
+            prediction = _apply(self.network, self.variables, pictures)
             parts.append(jax.tree.map(lambda x: x[: len(part)], jax.device_get(prediction)))  # noqa: B023
         return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
@@ -107,15 +108,11 @@ class Run:
         return jax.tree.map(lambda *x: np.concatenate(x)[:pictures], *parts)
 
 
-@functools.lru_cache(maxsize=8)  # so that a run loaded once more compiles nothing
-def _make_apply(network: NetworkSpec) -> Callable[[dict[str, Any], ArrayLike], Prediction]:
-    """The jitted network on full pictures of counts; input as in training."""
-
-    def apply(variables, counts):
-        pictures = fold_counts(counts) if network.image.fold else counts
-        return ShellNetwork(network).apply(variables, pictures, train=False)
-
-    return jax.jit(apply)
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(network: NetworkSpec, variables: dict[str, Any], counts: jax.Array) -> Any:
+    """The network's `Prediction` from full pictures of counts; input as in training."""
+    pictures = fold_counts(counts) if network.image.fold else counts
+    return ShellNetwork(network).apply(variables, pictures, train=False)
 
 
 def load_run(workdir: pathlib.Path) -> Run:
@@ -127,10 +124,9 @@ def load_run(workdir: pathlib.Path) -> Run:
     config = load_config(workdir)
     if not (workdir / FOLDER).is_dir():
         raise InputError(f"{workdir}: no checkpoint here (there is no folder {FOLDER})")
-    # the number of devices is that of this machine, not of the one that trained
-    with config.unlocked():
-        config.mesh.devices = 1
-    mesh = data_mesh(config)
+    # the devices that are here now, not those that trained
+    devices = range(1, len(jax.devices()) + 1)
+    mesh = first_devices(max(n for n in devices if config.eval.batch % n == 0))
     network = network_from(config)
     with Checkpoints(workdir) as checkpoints:
         step = checkpoints.best_step

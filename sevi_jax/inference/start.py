@@ -91,6 +91,7 @@ def find_shells(
     table: PixelTable,
     factor: float = 1.0,
     ladder: Ladder | None = None,
+    guess: PictureParams | None = None,
 ) -> PictureParams:
     """Finds starting values for `fit.fit_places`.
 
@@ -101,6 +102,7 @@ def find_shells(
         table: as in `fit.fit_places`.
         factor: as in `fit.fit_places`.
         ladder: radii where shells are looked for; by default those that the fit allows.
+        guess: other starting values ``[B, S]``, taken where they turn out to be better.
 
     Returns:
         Parameters ``[B, S]``.
@@ -110,19 +112,20 @@ def find_shells(
         ladder = Ladder((max(low, 0.03), min(high, 1.1)))
     orders = min(_TRIED_ORDERS, spec.free.num_orders)
     columns = ladder_columns(table, ladder, orders, spec.free.num_orders, factor)
-    return _find(counts, used, columns, table, spec, factor, ladder)
+    rows = None if guess is None else to_row(guess, spec.free)
+    return _find(counts, used, rows, columns, table, spec, factor, ladder)
 
 
 @functools.partial(jax.jit, static_argnames=("spec", "factor", "ladder"))
-def _find(counts, used, columns, table, spec, factor, ladder):
+def _find(counts, used, guess, columns, table, spec, factor, ladder):
     one = functools.partial(
         _find_one, columns=columns, table=table, spec=spec, factor=factor, ladder=ladder
     )
-    return jax.lax.map(lambda x: one(*x), (jnp.sum(counts, axis=1), jnp.sum(used, axis=1)))
+    return jax.lax.map(lambda x: one(*x), (jnp.sum(counts, axis=1), jnp.sum(used, axis=1), guess))
 
 
-def _find_one(folded, exposure, columns, table, spec, factor, ladder) -> PictureParams:
-    """Finds the shells of one picture, ``[M]`` and ``[M]``."""
+def _find_one(folded, exposure, guess, columns, table, spec, factor, ladder) -> PictureParams:
+    """Finds the shells of one picture, ``[M]`` and ``[M]``; `guess` is a row or None."""
     free = spec.free
     total, pixels = jnp.sum(folded), jnp.maximum(jnp.sum(exposure), 1.0)
     per_pixel = total / pixels
@@ -174,13 +177,17 @@ def _find_one(folded, exposure, columns, table, spec, factor, ladder) -> Picture
         nearest = jnp.argmin(apart)
         active = active.at[place].set(True)
         attempts = jnp.stack([put(row, place, values), split(row, place, nearest)])
+        number = jnp.where(apart[nearest] < _BESIDE, 2, 1)
+        if guess is not None:  # behind the last shell, where `active` has no place to set
+            is_over = place == free.shells
+            attempts = jnp.where(is_over, jnp.stack([row, guess]), attempts)
+            number = jnp.where(is_over, 2, number)
 
         def attempt(i, best):
             tried = refine(attempts[i], active)
             return jax.tree.map(lambda x, y: jnp.where(tried[1] < best[1], x, y), tried, best)
 
         # one loop, and not two calls: half the time to compile
-        number = jnp.where(apart[nearest] < _BESIDE, 2, 1)
         none = (row, jnp.float32(jnp.inf), residual, jacobian)
         row, _, residual, jacobian = jax.lax.fori_loop(0, number, attempt, none)
         return row, active, residual, jacobian
@@ -199,7 +206,8 @@ def _find_one(folded, exposure, columns, table, spec, factor, ladder) -> Picture
         folded,
         jnp.zeros((folded.size, len(free.index)), jnp.float32),
     )
-    row = jax.lax.fori_loop(0, free.shells, add, state)[0]
+    rounds = free.shells + (guess is not None)
+    row = jax.lax.fori_loop(0, rounds, add, state)[0]
     return from_row(row, free)
 
 

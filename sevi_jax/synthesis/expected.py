@@ -132,6 +132,11 @@ def grid_points(reach: float) -> int:
     return math.ceil(reach / _GRID_STEP) + 4
 
 
+def grid_distances(points: int) -> np.ndarray:
+    """Distances s from the centre of an even grid, ``[points]``, half-widths."""
+    return (np.arange(points) - 1.0) * _GRID_STEP
+
+
 def _on_even_grid(profile_at, radius: jax.Array, sigma: jax.Array, points: int) -> jax.Array:
     """Interpolates a shell's profile, a function of s ``[K]``, to the even grid."""
     # edge: s = R + sigma v with v even; inside: s = a (1 - q^2) with q even, so that the nodes
@@ -146,7 +151,7 @@ def _on_even_grid(profile_at, radius: jax.Array, sigma: jax.Array, points: int) 
     nodes = jnp.concatenate([radius + sigma * edge_v, inner_end * (1 - inner_q * inner_q)])
     table = profile_at(nodes)
 
-    s = (jnp.arange(points, dtype=jnp.float32) - 1) * _GRID_STEP
+    s = jnp.asarray(grid_distances(points), jnp.float32)
     v = (s - radius) / sigma
     in_edge = s >= edge_begin
     q = _safe_sqrt(1 - s / inner_end)
@@ -184,8 +189,7 @@ def shell_profile(
         points: G, of the grid; None covers the detector.
 
     Returns:
-        B_l(s) per electron and squared half-width, ``[G, L + 1]``; row k stands for
-        ``s = (k - 1) * _GRID_STEP``.
+        B_l(s) per electron and squared half-width, ``[G, L + 1]``, at `grid_distances`.
     """
     points = grid_points(_CORNER) if points is None else points
     return _on_even_grid(lambda s: _profile_at(s, radius, sigma, beta), radius, sigma, points)

@@ -3,6 +3,10 @@
 Orbax writes a checkpoint under a temporary name and renames it when it is complete. Just before
 that it is sealed (`seal`): a checkpoint whose files are no longer what was written is passed over
 for the next one, and that is said.
+
+Several processes (`processes`) call the same methods in the same order, on one file system. Orbax
+writes what each of them holds, and waits for all; the first of them seals, when the others have
+written, and alone looks for damage and puts things away.
 """
 
 import contextlib
@@ -23,10 +27,9 @@ from jax.sharding import Mesh
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
 from sevi_jax.errors import InputError
-from sevi_jax.training import provenance
+from sevi_jax.training import processes, provenance
 from sevi_jax.training.seal import damage, is_sealed, seal
-from sevi_jax.training.sharding import copied
-from sevi_jax.training.state import TrainState
+from sevi_jax.training.state import TrainState, state_sharding
 
 FOLDER = "checkpoints"
 _DELETED = "deleted"  # a checkpoint goes there by one rename, so that none is found half deleted
@@ -74,7 +77,9 @@ class Checkpoints:
         self._saving = step
         with self._disk_trouble_in_one_line("saved"):
             manager = self._manager or self._open_for_saving()
-            self._try_room(state)
+            with processes.together():
+                if processes.is_first():
+                    self._try_room(state)
             self._distances[step] = math.inf if distance is None else distance
             manager.save(
                 step,
@@ -91,7 +96,7 @@ class Checkpoints:
         Raises:
             InputError: if there are checkpoints and all are damaged.
         """
-        return self._first_undamaged(self._steps(), _ALL)
+        return processes.from_first(lambda: self._first_undamaged(self._steps(), _ALL))
 
     @property
     def best_step(self) -> int | None:
@@ -102,27 +107,38 @@ class Checkpoints:
         Raises:
             InputError: as `latest_step`.
         """
-        steps = sorted(self._steps(), key=lambda step: (self._distance(step), -step))
-        return self._first_undamaged(steps, _FOR_INFERENCE)
 
-    def restore(self, step: int, like: TrainState, mesh: Mesh) -> TrainState:
+        def best() -> int | None:
+            steps = sorted(self._steps(), key=lambda step: (self._distance(step), -step))
+            return self._first_undamaged(steps, _FOR_INFERENCE)
+
+        return processes.from_first(best)
+
+    def restore(
+        self, step: int, like: TrainState, mesh: Mesh, shard_params: bool = False
+    ) -> TrainState:
         """Reads the whole state of a checkpoint.
 
         Args:
             step: steps done.
             like: the state's shapes (`state.abstract_state`).
             mesh: where the arrays shall lie; any number of devices.
+            shard_params: whether the large ones shall be split (`state_sharding`).
 
         Raises:
             InputError: if the checkpoint is damaged or of another network, or can't be read.
         """
-        network = self._restore(step, "network", like.ema_variables, mesh)
-        training = self._restore(step, "training", like.training_part, mesh)
+        sharding = state_sharding(like, mesh, shard_params)
+        network = self._restore(step, "network", like.ema_variables, sharding.ema_variables)
+        training = self._restore(step, "training", like.training_part, sharding.training_part)
         return TrainState.from_parts(network, training)
 
-    def restore_network(self, step: int, like: TrainState, mesh: Mesh) -> dict[str, Any]:
+    def restore_network(
+        self, step: int, like: TrainState, mesh: Mesh, shard_params: bool = False
+    ) -> dict[str, Any]:
         """Reads what inference needs, `TrainState.ema_variables`; as `restore`."""
-        return self._restore(step, "network", like.ema_variables, mesh)
+        sharding = state_sharding(like, mesh, shard_params)
+        return self._restore(step, "network", like.ema_variables, sharding.ema_variables)
 
     def check(self) -> None:
         """Raises InputError if what is being saved in the background cannot be written."""
@@ -135,7 +151,8 @@ class Checkpoints:
         if self._manager:
             with self._disk_trouble_in_one_line("saved"):
                 self._manager.wait_until_finished()
-            shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
+            if processes.is_first():
+                shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -143,6 +160,8 @@ class Checkpoints:
     def __exit__(self, kind: type[BaseException] | None, *unused) -> None:
         if self._manager is None:
             return
+        if kind and jax.process_count() > 1 and not issubclass(kind, processes.Agreed):
+            return  # waiting is for all processes, and the others may not come here
         try:
             self.wait()
         except Exception:
@@ -154,13 +173,10 @@ class Checkpoints:
 
     def _open_for_saving(self) -> ocp.CheckpointManager:
         """Makes Orbax's manager, once what kills and damage left is out of its way."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
         latest = self.latest_step or 0
-        for step in self._steps():
-            # what was not gone on from comes again; an older one may still have a good network
-            if what := self._damage(step, _ALL if step > latest else _FOR_INFERENCE):
-                self._set_aside(step, what)
+        with processes.together():
+            if processes.is_first():
+                self._tidy(latest)
         self._distances = {step: self._distance(step) for step in self._steps()}
         self._manager = ocp.CheckpointManager(
             self._folder,
@@ -176,6 +192,15 @@ class Checkpoints:
             ),
         )
         return self._manager
+
+    def _tidy(self, latest: int) -> None:
+        """Makes the folder; puts away what was deleted only half, and what is damaged."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
+        for step in self._steps():
+            # what was not gone on from comes again; an older one may still have a good network
+            if what := self._damage(step, _ALL if step > latest else _FOR_INFERENCE):
+                self._set_aside(step, what)
 
     def _try_room(self, state: TrainState) -> None:
         """Raises OSError if a checkpoint will not fit, or nothing can be written at all.
@@ -251,15 +276,15 @@ class Checkpoints:
             self._intact.add((step, parts))
         return what
 
-    def _restore(self, step: int, item: str, like: Any, mesh: Mesh) -> Any:
+    def _restore(self, step: int, item: str, like: Any, sharding: Any) -> Any:
         folder: Any = self._folder / str(step) / item  # Orbax's own Path type is wanted
-        if not folder.parent.is_dir():
-            raise InputError(f"{folder.parent}: no checkpoint here (any more)")
-        if what := self._damage(step, (f"{item}/",)):
-            raise InputError(f"{folder.parent}: damaged ({what})")
-        sharding = copied(mesh)
+        with processes.together():
+            if not folder.parent.is_dir():
+                raise InputError(f"{folder.parent}: no checkpoint here (any more)")
+            if processes.is_first() and (what := self._damage(step, (f"{item}/",))):
+                raise InputError(f"{folder.parent}: damaged ({what})")
         abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like
+            lambda x, lies: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), like, sharding
         )
         try:
             self._check_shapes(folder, like)
@@ -300,7 +325,7 @@ class Checkpoints:
         """Turns what a disk refuses, also where Orbax tells of it, into InputError."""
         try:
             yield
-        except InputError:
+        except (InputError, processes.FailedElsewhere):
             raise
         except Exception as error:
             for name in _DISK_TROUBLE:

@@ -1,7 +1,8 @@
 """The training loop. Order at every step: step, log, and at an interval evaluate, log, save.
 
 Nothing here computes on the device by itself; all that is in `step`. What is saved has its metrics
-on disk and only finite numbers in it.
+on disk and only finite numbers in it. Several processes (`processes`) go through the same steps
+with the same numbers; the first of them writes and speaks.
 """
 
 import collections
@@ -11,10 +12,8 @@ import json
 import math
 import os
 import pathlib
-import signal
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -26,9 +25,10 @@ from sevi_jax import losses
 from sevi_jax.config import Config
 from sevi_jax.errors import InputError
 from sevi_jax.prng import root_key
+from sevi_jax.training import processes
 from sevi_jax.training.checkpoint import Checkpoints
 from sevi_jax.training.lock import locked
-from sevi_jax.training.metrics import MetricsWriter
+from sevi_jax.training.metrics import MetricsWriter, NoMetrics
 from sevi_jax.training.sharding import data_mesh
 from sevi_jax.training.specs import network_from, synthesis_from
 from sevi_jax.training.state import (
@@ -37,14 +37,17 @@ from sevi_jax.training.state import (
     init_state,
     learning_rate_schedule,
     make_optimizer,
+    state_sharding,
 )
 from sevi_jax.training.step import (
     LossSpec,
     held_out,
     make_evaluation,
+    make_finite_check,
     make_statistics,
     make_train_step,
 )
+from sevi_jax.training.stopping import StopRequests
 
 CONFIG_FILE = "config.json"
 # A loss this many times the largest of the steps before is no bad luck with the pictures: gradients
@@ -53,7 +56,7 @@ SPIKE = 1000.0
 SPIKE_STEPS = 100
 
 
-class Diverged(RuntimeError):
+class Diverged(processes.Agreed):
     """The numbers of a step cannot be right; the message names the step and what is wrong."""
 
 
@@ -103,24 +106,6 @@ def check_same_network(here: Config, there: Config, place: str) -> None:
         raise InputError(f"{place}: {orders[1]} orders of beta there, but {orders[0]} in this run")
 
 
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[list[str]]:
-    """Collects Ctrl-C and SIGTERM as names in a list; a second Ctrl-C acts at once."""
-    requests: list[str] = []
-
-    def note(number: int, _frame: Any) -> None:
-        if requests and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        requests.append(signal.Signals(number).name)
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield requests
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 class Trainer:
     """The jitted functions of a run and how they are called.
 
@@ -135,6 +120,7 @@ class Trainer:
         self.synthesis = synthesis_from(config)
         self.optimizer = make_optimizer(config)
         self.root = root_key(config.seed)
+        self.sharding = state_sharding(self.abstract_state(), self.mesh, config.mesh.shard_params)
         self.step = make_train_step(
             self.network,
             self.synthesis,
@@ -143,6 +129,7 @@ class Trainer:
             config.train.ema_decay,
             config.train.batch,
             self.mesh,
+            self.sharding,
         )
         self._statistics = make_statistics(
             self.network,
@@ -150,6 +137,7 @@ class Trainer:
             config.train.batch,
             config.eval.statistics_batches,
             self.mesh,
+            self.sharding,
         )
         full_counts = dataclasses.replace(self.synthesis, exposure=(1.0, 1.0))
         self._evaluation = make_evaluation(
@@ -158,7 +146,7 @@ class Trainer:
 
     def initial_state(self) -> TrainState:
         """Makes the state of step 0."""
-        return init_state(self.network, self.optimizer, self.config.seed, self.mesh)
+        return init_state(self.network, self.optimizer, self.config.seed, self.sharding)
 
     def abstract_state(self) -> TrainState:
         """Returns the shapes of the state."""
@@ -202,18 +190,19 @@ def _first_state(
     trainer: Trainer, checkpoints: Checkpoints, init_from: pathlib.Path | None
 ) -> TrainState:
     """The newest checkpoint's state, else one with another run's parameters, else a new one."""
-    latest = checkpoints.latest_step
+    latest, like = checkpoints.latest_step, trainer.abstract_state()
+    placed = trainer.mesh, trainer.config.mesh.shard_params
     if latest is not None:
-        return checkpoints.restore(latest, trainer.abstract_state(), trainer.mesh)
+        return checkpoints.restore(latest, like, *placed)
     if init_from is None:
         return trainer.initial_state()
-    other = load_config(init_from)
-    check_same_network(trainer.config, other, str(init_from))
+    with processes.together():
+        check_same_network(trainer.config, load_config(init_from), str(init_from))
     with Checkpoints(init_from) as others:
-        if others.best_step is None:
+        best = others.best_step
+        if best is None:
             raise InputError(f"{init_from}: no checkpoint here to go on from")
-        like = abstract_state(network_from(other), make_optimizer(other))
-        variables = others.restore_network(others.best_step, like, trainer.mesh)
+        variables = others.restore_network(best, like, *placed)
     state = trainer.initial_state()  # takes seconds, so after all that may be refused
 
     def copy(tree):
@@ -232,7 +221,7 @@ def _first_state(
 class _Log:
     """Collects step metrics and writes their means at each interval; stops at impossible ones."""
 
-    def __init__(self, config: Config, writer: MetricsWriter, progress: tqdm):
+    def __init__(self, config: Config, writer: MetricsWriter | NoMetrics, progress: tqdm):
         self._config = config
         self._writer = writer
         self._progress = progress
@@ -317,27 +306,33 @@ def train(config: Config, workdir: pathlib.Path, init_from: pathlib.Path | None 
             process trains, and a checkpoint that cannot be written.
         OSError: for what else cannot be written.
         Diverged: naming the step; the newest checkpoint is from before.
+        FailedElsewhere: if the first of several processes raises one of these alone.
     """
-    config_module.validate(config)
-    trainer = Trainer(config)
-    with locked(workdir):
+    with contextlib.ExitStack() as held:
+        with processes.together():
+            config_module.validate(config)
+            trainer = Trainer(config)
+            if processes.is_first():
+                held.enter_context(locked(workdir))
+            if (workdir / CONFIG_FILE).exists():
+                check_same_network(config, load_config(workdir), str(workdir))
         return _train(trainer, workdir, init_from)
 
 
 def _train(trainer: Trainer, workdir: pathlib.Path, init_from: pathlib.Path | None) -> bool:
     """As `train`, in a locked folder."""
-    config = trainer.config
-    if (workdir / CONFIG_FILE).exists():
-        check_same_network(config, load_config(workdir), str(workdir))
+    config, is_first = trainer.config, processes.is_first()
     with Checkpoints(workdir, config.train.keep) as checkpoints:
         state = _first_state(trainer, checkpoints, init_from)
         start, steps = int(state.step), config.train.steps
         if start >= steps:
-            print(f"{workdir}: finished, {start} steps done (train.steps={steps})")
+            if is_first:
+                print(f"{workdir}: finished, {start} steps done (train.steps={steps})")
             return True
-        save_config(workdir, config)
-        if start:
-            print(f"{workdir}: going on from step {start}")
+        if is_first:
+            save_config(workdir, config)
+            if start:
+                print(f"{workdir}: going on from step {start}")
         progress = tqdm(
             total=steps,
             initial=start,
@@ -345,40 +340,46 @@ def _train(trainer: Trainer, workdir: pathlib.Path, init_from: pathlib.Path | No
             desc=workdir.name,
             mininterval=0.5 if sys.stderr.isatty() else 20,
             dynamic_ncols=True,
+            disable=not is_first,
         )
-        with progress, MetricsWriter(workdir, start) as writer, _stop_requests() as stop:
+        metrics_writer = MetricsWriter(workdir, start) if is_first else NoMetrics()
+        finite = make_finite_check(trainer.mesh)
+        with progress, metrics_writer as writer, StopRequests(trainer.mesh) as requests:
             log = _Log(config, writer, progress)
             for done in range(start + 1, steps + 1):
+                answer = requests.ask()
                 state, metrics = trainer.step(state, trainer.root)
                 log.add(done, metrics)
                 checkpoints.check()
+                stop = answer()
                 is_due = done % config.train.eval_every == 0 or done == steps
                 if not (is_due or stop):
                     continue
                 log.flush()
                 since, distance = time.monotonic(), None
                 state = trainer.with_statistics(state)
-                _check_finite(done, "state", state)
+                _check_finite(done, "state", finite(state))
                 log.write(done)  # those before the checkpoint are not known to a run that goes on
                 if is_due:
                     values = trainer.evaluate(state)
-                    _check_finite(done, "held-out", values)
+                    _check_finite(done, "held-out", jax.tree.map(math.isfinite, values))
                     log.distance = distance = values["distance"]
                     writer.write("eval", done, values)
                 writer.sync()
                 checkpoints.save(done, state, distance)
                 if stop:
                     checkpoints.wait()
-                    tqdm.write(f"{stop[0]}: saved at step {done}; start again to go on")
+                    if is_first:
+                        tqdm.write(f"{stop}: saved at step {done}; start again to go on")
                     return False
                 log.skip(since)
             checkpoints.wait()
     return True
 
 
-def _check_finite(step: int, what: str, tree: Any) -> None:
-    """Raises Diverged, naming the first array with a number that is not finite."""
-    for path, leaf in jax.tree.leaves_with_path(jax.device_get(tree)):
-        if not np.isfinite(leaf).all():
+def _check_finite(step: int, what: str, is_finite: Any) -> None:
+    """Raises Diverged, naming the first array of which a tree says that it is not finite."""
+    for path, leaf in jax.tree.leaves_with_path(jax.device_get(is_finite)):
+        if not leaf:
             name = jax.tree_util.keystr(path, simple=True, separator=".")
             raise Diverged(f"step {step}: {what}.{name} is not finite")

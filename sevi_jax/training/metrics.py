@@ -87,6 +87,22 @@ class MetricsWriter:
             self._board.close()
 
 
+class NoMetrics:
+    """Stands for `MetricsWriter` in all but the first of several processes: writes nothing."""
+
+    def write(self, kind: str, step: int, values: dict[str, float]) -> None:
+        """Does nothing."""
+
+    def sync(self) -> None:
+        """Does nothing."""
+
+    def __enter__(self) -> "NoMetrics":
+        return self
+
+    def __exit__(self, *unused) -> None:
+        pass
+
+
 def _row(line: bytes) -> dict[str, Any] | None:
     """The object on a line; None if it is not one that `MetricsWriter` wrote."""
     try:

@@ -1,5 +1,6 @@
 """The state of a training run: arrays only; and how it is made."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -12,7 +13,7 @@ from jax.sharding import Mesh
 from sevi_jax.config import Config
 from sevi_jax.models.network import NetworkSpec, ShellNetwork, constant_shapes, network_constants
 from sevi_jax.prng import root_key, stream_key
-from sevi_jax.training.sharding import copied
+from sevi_jax.training.sharding import copied, split
 
 
 @flax.struct.dataclass
@@ -111,8 +112,27 @@ def _initialise(
     )
 
 
+def state_sharding(state: TrainState, mesh: Mesh, shard_params: bool) -> TrainState:
+    """How a state lies on the devices: copied, or its large arrays split.
+
+    Args:
+        state: arrays or their shapes.
+        mesh: as `data_mesh`.
+        shard_params: whether parameters, their average and the optimizer's state are split.
+
+    Returns:
+        A sharding in the place of each array.
+    """
+    sharding = jax.tree.map(lambda _: copied(mesh), state)
+    if not shard_params:
+        return sharding
+    names = ("params", "opt_state", "ema_params")
+    parts = {name: split(mesh, getattr(state, name)) for name in names}
+    return dataclasses.replace(sharding, **parts)
+
+
 def init_state(
-    spec: NetworkSpec, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
+    spec: NetworkSpec, optimizer: optax.GradientTransformation, seed: int, sharding: TrainState
 ) -> TrainState:
     """Makes the state of step 0, the same for a seed on any number of devices.
 
@@ -120,11 +140,9 @@ def init_state(
         spec: what network.
         optimizer: as `make_optimizer`.
         seed: of the run.
-        mesh: where the state shall lie.
+        sharding: where the state shall lie (`state_sharding`).
     """
-    initialise = jax.jit(
-        functools.partial(_initialise, spec, optimizer), out_shardings=copied(mesh)
-    )
+    initialise = jax.jit(functools.partial(_initialise, spec, optimizer), out_shardings=sharding)
     return initialise(stream_key(root_key(seed), "init"), network_constants(spec))
 
 

@@ -1,7 +1,7 @@
 """The jitted functions of a run: one training step, BatchNorm's statistics, one evaluation batch.
 
 Each draws its own pictures from keys, so nothing but keys goes to the device. All are functions of
-(state, root key); the state is copied on every device, pictures are split over the mesh.
+(state, root key); the state lies as `state.state_sharding` says, pictures are split over the mesh.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from sevi_jax import losses
 from sevi_jax.models.network import NetworkSpec, Prediction, ShellNetwork, shape_scales
 from sevi_jax.prng import stream_key
 from sevi_jax.synthesis.pipeline import Pictures, SynthesisSpec, draw_pictures
-from sevi_jax.training.sharding import copied
+from sevi_jax.training.sharding import copied, whole
 from sevi_jax.training.state import TrainState
 
 
@@ -49,6 +49,7 @@ def make_train_step(
     ema_decay: float,
     batch: int,
     mesh: Mesh,
+    sharding: TrainState,
 ) -> Callable[[TrainState, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """Makes the step ``(state, root key) -> (state, metrics)``, jitted; the state is donated.
 
@@ -64,7 +65,7 @@ def make_train_step(
         def objective(params):
             prediction, updates = model.apply(
                 {
-                    "params": params,
+                    "params": whole(mesh, params),
                     "batch_stats": state.batch_stats,
                     "constants": state.constants,
                 },
@@ -109,11 +110,16 @@ def make_train_step(
         )
         return state, metrics
 
-    return jax.jit(step, donate_argnums=0, out_shardings=copied(mesh))
+    return jax.jit(step, donate_argnums=0, out_shardings=(sharding, copied(mesh)))
 
 
 def make_statistics(
-    network: NetworkSpec, synthesis: SynthesisSpec, batch: int, batches: int, mesh: Mesh
+    network: NetworkSpec,
+    synthesis: SynthesisSpec,
+    batch: int,
+    batches: int,
+    mesh: Mesh,
+    sharding: TrainState,
 ) -> Callable[[TrainState, jax.Array], TrainState]:
     """Makes ``(state, root key) -> state`` with `ema_batch_stats` made afresh, jitted.
 
@@ -128,8 +134,9 @@ def make_statistics(
         key = stream_key(root, "statistics", index)
         pictures = draw_pictures(key, batch, synthesis, mesh)
         zeros = jax.tree.map(jnp.zeros_like, state.ema_batch_stats)
+        params = whole(mesh, state.ema_params)
         _, updates = model.apply(
-            {"params": state.ema_params, "batch_stats": zeros, "constants": state.constants},
+            {"params": params, "batch_stats": zeros, "constants": state.constants},
             pictures.counts,
             train=True,
             mutable=["batch_stats"],
@@ -146,7 +153,16 @@ def make_statistics(
         mean = jax.tree.map(lambda x: x / batches, total)
         return dataclasses.replace(state, ema_batch_stats=mean)
 
-    return jax.jit(statistics, donate_argnums=0, out_shardings=copied(mesh))
+    return jax.jit(statistics, donate_argnums=0, out_shardings=sharding)
+
+
+def make_finite_check(mesh: Mesh) -> Callable[[TrainState], TrainState]:
+    """Makes ``state -> state`` of booleans, jitted: whether an array has finite numbers only."""
+
+    def check(state: TrainState) -> TrainState:
+        return jax.tree.map(lambda x: jnp.isfinite(x).all(), state)
+
+    return jax.jit(check, out_shardings=copied(mesh))
 
 
 @functools.lru_cache(maxsize=8)  # so that a run loaded once more compiles nothing
@@ -162,7 +178,7 @@ def make_evaluation(
 
     def evaluate(variables: dict[str, Any], root: jax.Array, index):
         pictures = draw_pictures(stream_key(root, stream, index), batch, synthesis, mesh)
-        prediction = model.apply(variables, pictures.counts, train=False)
+        prediction = model.apply(whole(mesh, variables), pictures.counts, train=False)
         return dataclasses.replace(pictures, counts=None), prediction
 
     return jax.jit(evaluate, out_shardings=copied(mesh))

@@ -106,3 +106,24 @@ def test_bad_answers(tmp_path):
         assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="no such file"):
         read_answer(tmp_path / "missing.json")
+
+
+def test_table_of_a_fit_has_its_errors(tmp_path):
+    keys = ("R", "R_error", "sigma", "sigma_error", "yield", "yield_error", "counting_error")
+    shells = [
+        {
+            **{key: place + i / 8 for i, key in enumerate(keys)},
+            "beta": [0.5, 0],
+            "beta_error": [2, 3],
+        }
+        for place in (1, 2)
+    ]
+    write_answer(tmp_path / "a.h5", [{"file": "x", "shells": shells}] * 2)
+    with h5py.File(tmp_path / "a.h5") as file:
+        table = file["AnswerErrors"][()]
+        assert len(table) == len(file["Answer"]) == 4
+    np.testing.assert_array_equal(table["PictureId"], [0, 0, 1, 1])
+    np.testing.assert_array_equal(table["SphereId"], [0, 1, 0, 1])
+    np.testing.assert_array_equal(table["yield_error"], [1.625, 2.625] * 2)
+    np.testing.assert_array_equal(table["beta_error"][:, :3], [[2, 3, 0]] * 4)
+    assert read_answer(tmp_path / "a.h5")[1]["shells"][0]["R"] == 1.0

@@ -3,10 +3,17 @@
 import h5py
 import numpy as np
 import pytest
+import small
 from hdf5_files import draw, expected_pictures, second_kind, table, write
 
 from sevi_jax.data import events, tables
-from sevi_jax.data.events import EventCounts, count_electrons, file_kind, read_truth
+from sevi_jax.data.events import (
+    EventCounts,
+    count_electrons,
+    file_kind,
+    read_blur,
+    read_truth,
+)
 from sevi_jax.errors import InputError
 
 SIZE = 16
@@ -306,3 +313,21 @@ def assert_one_line(error, path, table_name, message):
     assert "\n" not in text
     assert table_name in text
     assert message in text
+
+
+@pytest.mark.parametrize("value", [0.001, np.float32(0.5), 0])
+def test_blur_is_an_attribute_of_the_electrons(tmp_path, value):
+    path = small.write_pair(tmp_path / "a.h5", [0.4, 0.6], np.zeros((2, 12)), np.zeros((3, 2)))
+    assert read_blur(path) == 0
+    with h5py.File(path, "a") as file:
+        file["DetectedElectrons"].attrs["blur"] = value
+    assert read_blur(path) == value
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, "much", [0.1, 0.2]])
+def test_blur_that_is_none_is_refused(tmp_path, value):
+    path = small.write_pair(tmp_path / "a.h5", [0.4, 0.6], np.zeros((2, 12)), np.zeros((3, 2)))
+    with h5py.File(path, "a") as file:
+        file["DetectedElectrons"].attrs["blur"] = value
+    with pytest.raises(InputError, match=r"a\.h5, table DetectedElectrons, attribute blur: found"):
+        read_blur(path)

@@ -25,7 +25,8 @@ def quick_compilation():
 
 
 def read(path, shells=2, **options):
-    return dict(answer.read_pictures(path, shells, 32, **options))
+    reading = answer.Reading(**options)
+    return {name: counts for name, counts, _ in answer.read_pictures(path, shells, 32, reading)}
 
 
 def test_pair_is_one_picture(tmp_path, capfd):
@@ -63,6 +64,26 @@ def test_plain_pictures_are_summed_in_blocks_and_turned_on_request(tmp_path):
     np.testing.assert_array_equal(found, blocks)
     ((_, turned),) = read(tmp_path / "a.npy", transpose=True).items()
     np.testing.assert_array_equal(turned, blocks.T)
+
+
+def test_fits_read_pictures_of_any_shape_with_their_masks(tmp_path):
+    # a bright pixel at x = 2, z = 1 (of 5 by 3), in a file that was stored the other way round and
+    # turned by 90 degrees; its mask in the same way
+    counts = np.ones((5, 3))
+    counts[2, 1], mask = 7, counts > 0
+    mask[4, 0] = False
+    reading = answer.Reading(transpose=True, quarter_turns=3, mask=tmp_path / "mask.npy")
+    np.save(tmp_path / "a.npy", np.rot90(counts.T))
+    np.save(tmp_path / "mask.npy", 9 * np.rot90(mask.T))
+    ((_, found, used),) = answer.read_pictures(tmp_path / "a.npy", 2, None, reading)
+    np.testing.assert_array_equal(found, counts)
+    np.testing.assert_array_equal(used, mask)
+    np.save(tmp_path / "mask.npy", np.ones((3, 5)))
+    with pytest.raises(InputError, match=r"mask\.npy: found 3 x 5 pixels, expected 5 x 3"):
+        list(answer.read_pictures(tmp_path / "a.npy", 2, None, reading))
+    np.save(tmp_path / "mask.npy", np.zeros((5, 3)))
+    with pytest.raises(InputError, match=r"a\.npy: a picture without counts"):
+        list(answer.read_pictures(tmp_path / "a.npy", 2, None, reading))
 
 
 def test_image_set_is_read_from_hdf5(tmp_path):

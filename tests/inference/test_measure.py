@@ -7,13 +7,19 @@ import pytest
 
 from sevi_jax.errors import InputError
 from sevi_jax.inference import fitted
-from sevi_jax.inference.information import FreeParameters, PictureParams
+from sevi_jax.inference.information import (
+    FreeParameters,
+    GaussianPrior,
+    PictureParams,
+    to_row,
+)
 from sevi_jax.inference.measure import Request, measure
 from sevi_jax.inference.placing import (
     Placement,
     find_origin,
     fold_places,
     mean_picture,
+    mean_rings,
     rebin_about,
 )
 from sevi_jax.synthesis.expected import expected_counts, project_profiles, shell_profile
@@ -73,8 +79,23 @@ def test_centred_means_are_the_expected_counts():
     free = FreeParameters(((2,), (2,)))
     params = some_params(free, placement.unit)
     exact = np.asarray(expected_counts(params.shells, ImageSpec(128)), float)
-    found = mean_picture(params, free, placement)
+    found = mean_picture(params, placement)
     np.testing.assert_allclose(found, exact, rtol=0, atol=1e-4 * exact.max())
+
+
+def test_means_of_rings_are_those_of_the_picture():
+    # the closed form of the average over angles, against the sum over pixels; a pixel counts in the
+    # ring that its middle is in, which blurs sharp edges
+    placement = Placement((400, 400), (200.0, 200.0))
+    shells = ShellParams(*(jnp.array([x], jnp.float32) for x in (0.5, 0.02, 1e6, [0.5, -0.2])))
+    params = PictureParams(shells, jnp.zeros(0))
+    mean = mean_picture(params, placement)
+    x = np.arange(400) - 199.5
+    ring = np.hypot(x[:, None], x).astype(int)
+    average = np.bincount(ring.ravel(), mean.ravel()) / np.bincount(ring.ravel())
+    found = mean_rings(params, placement, 190)
+    assert found.shape == (1, 190)
+    np.testing.assert_allclose(found[0, 10:], average[10:190], atol=0.01 * average.max())
 
 
 @pytest.mark.parametrize("origin", [ORIGIN, (73.5, 82.0)])
@@ -84,7 +105,7 @@ def test_folding_loses_nothing_and_keeps_every_pixel_its_place(origin):
     placement = Placement(SHAPE, origin)
     free = FreeParameters(((2,), (2,)))
     params = some_params(free, placement.unit)
-    mean = mean_picture(params, free, placement)
+    mean = mean_picture(params, placement)
     mask = np.ones(SHAPE, bool)
     mask[40:60, 100:120] = False
     table, folded, number = fold_places(mean, mask, placement, 1)
@@ -131,7 +152,7 @@ def test_shells_are_found_about_the_origin(found):
 
 def test_figures_are_drawn(found, tmp_path):
     paths = fitted.write_figures(tmp_path / "new" / "a", found)
-    assert len(paths) == 3
+    assert len(paths) == 4
     assert all(path.stat().st_size > 1000 for path in paths)
 
 
@@ -142,6 +163,88 @@ def test_a_tilt_is_flagged():
     assert tilted.p_value < 1e-6
     assert tilted.dispersion > 1
     assert any("does not describe" in text for text in fitted.warnings(tilted))
+
+
+def test_pixels_out_of_range_are_not_fitted():
+    # a dark rim, as beyond the edge of a round detector, and a bright blob in the middle
+    counts = picture(5)
+    x, z = np.ogrid[: SHAPE[0], : SHAPE[1]]
+    distance = np.hypot(x + 0.5 - ORIGIN[0], z + 0.5 - ORIGIN[1])
+    counts[distance > 62] = 0.0
+    counts[distance < 6] = 1000.0
+    request = Request(((2,), (2,)), origin=ORIGIN, reach=(8.0, 60.0))
+    found = measure(counts, request)
+    assert bool(found.fit.converged[0])
+    assert found.p_value > 1e-3
+    assert found.mask.sum() == ((distance >= 8) & (distance <= 60)).sum()
+    radius = np.asarray(found.fit.params.shells.radius[0]) * found.placement.unit
+    error = np.asarray(found.fit.errors.shells.radius[0]) * found.placement.unit
+    assert (np.abs(radius - RADIUS) < 4 * error).all()
+    with pytest.raises(InputError, match="no pixel"):
+        measure(counts, Request(((2,),), origin=ORIGIN, reach=(300.0, 400.0)))
+
+
+def test_known_blur_is_taken_off():
+    # every electron moved by a normal error of 2 pixels along each axis: wider than the rings. The
+    # shells from before come back within their errors; without the correction sigma is 1.5 to 2
+    # times too large
+    rng, blur = np.random.default_rng(12), 2.0
+    counts, edges = np.zeros(SHAPE), [np.arange(n + 1) for n in SHAPE]
+    for shell in zip(RADIUS, SIGMA, NUMBER, BETA, strict=True):
+        moved = [v + rng.normal(0, blur, v.size) for v in positions(rng, *shell)]
+        counts += np.histogram2d(moved[0] + ORIGIN[0], moved[1] + ORIGIN[1], edges)[0]
+    request = Request(((2,), (2,)), origin=ORIGIN, blur=2 * blur / SHAPE[1])
+    found = measure(counts, request)
+    unit = found.placement.unit
+    params, errors = found.sharp.params.shells, found.sharp.errors.shells
+    for got, error, true, scale in (
+        (params.radius, errors.radius, RADIUS, unit),
+        (params.sigma, errors.sigma, SIGMA, unit),
+        (params.beta[..., 0], errors.beta[..., 0], BETA, 1.0),
+    ):
+        pulls = (np.asarray(got[0]) * scale - true) / (np.asarray(error[0]) * scale)
+        assert (np.abs(pulls) < 4).all(), pulls
+    assert (np.asarray(found.fit.params.shells.sigma[0]) * unit > 1.3 * np.array(SIGMA)).all()
+    assert found.p_value > 1e-3
+    said = fitted.answer("a", found)
+    assert said["shells"][0]["sigma"] == pytest.approx(2 * float(params.sigma[0, 0]) * unit / 160)
+
+
+def test_a_prior_in_half_widths_pulls_as_far_as_it_should():
+    # beta_2 of both shells and R_1, each known as well from the prior as from the counts: the
+    # estimate is the middle of both
+    counts, request = picture(6), Request(((2,), (2,)), origin=ORIGIN)
+    free, plain = request.free, measure(picture(6), Request(((2,), (2,)), origin=ORIGIN))
+    half_width = SHAPE[1] / 2
+    unit = np.where([n[0] in "Rs" for n in free.names], plain.placement.unit / half_width, 1.0)
+    row = to_row(plain.fit.params, free)[0] * unit
+    error = np.sqrt(np.diagonal(plain.fit.covariance[0])) * unit
+    for name in ("beta2_1", "R_1"):
+        place = free.names.index(name)
+        mean, precision = np.zeros((2, len(row)), np.float32)
+        mean[place], precision[place] = row[place] + 3 * error[place], error[place] ** -2
+        prior = GaussianPrior(jnp.asarray(mean), jnp.asarray(np.diag(precision)))
+        found = measure(counts, request, start=None, prior=prior)
+        moved = to_row(found.fit.params, free)[0] * unit
+        assert float(moved[place] - row[place]) == pytest.approx(1.5 * error[place], rel=0.1)
+
+
+def test_deviance_is_foretold_where_the_means_are_tiny():
+    # rings in a dark picture with a background that is fitted: most pixels expect next to nothing,
+    # and fitted means fall below it. 25 pictures; their mean deviance within 4 of its standard
+    # errors (false alarms: 1 in 16 000)
+    rng, off = np.random.default_rng(8), []
+    request = Request(((2,), (2,)), 1, ORIGIN)
+    start = some_params(request.free, SHAPE[1] / 2)
+    for _ in range(25):
+        counts = np.zeros(SHAPE)
+        for shell in zip(RADIUS, SIGMA, (3000, 6000), BETA, strict=True):
+            x, z = positions(rng, *shell)
+            edges = [np.arange(n + 1) for n in SHAPE]
+            counts += np.histogram2d(x + ORIGIN[0], z + ORIGIN[1], edges)[0]
+        found = measure(counts, request, start=start)
+        off.append(found.deviance - found.expected_deviance)
+    assert abs(np.mean(off)) < 4 * np.std(off, ddof=1) / 5
 
 
 def test_origin_outside_is_refused():

@@ -142,7 +142,7 @@ def test_report_says_what_made_it_and_what_beta_means(written):
     assert found["run"]["workdir"] == str(small.trained_run())
     assert found["run"]["step"] == run().step
     assert found["run"]["seed"] == small.small_config().seed
-    assert found["run"]["devices"] == [jax.devices()[0].device_kind]
+    assert found["run"]["devices"] == [jax.devices()[0].device_kind] * run().mesh.size
     for name in ("sevi_jax", "jax", "jaxlib", "numpy"):
         assert found["versions"][name] == importlib.metadata.version(name)
     head = ["git", "-C", str(pathlib.Path(report.__file__).parent), "rev-parse", "HEAD"]

@@ -47,12 +47,15 @@ def test_best_checkpoint_with_its_averaged_parameters_is_loaded():
     small.assert_same_bits(jax.device_get(run().variables), expected)
 
 
-def test_run_of_four_devices_is_loaded_on_one(tmp_path):
+def test_run_is_loaded_on_as_many_devices_as_divide_its_held_out_batch(tmp_path):
+    """However many trained it; there are four here."""
     shutil.copytree(small.trained_run(), tmp_path / "run")
     config = json.loads((tmp_path / "run/config.json").read_text())
     config["mesh"]["devices"] = 4096
-    (tmp_path / "run/config.json").write_text(json.dumps(config))
-    assert load_run(tmp_path / "run").mesh.devices.size == 1
+    for batch, devices in ((4, 4), (6, 3), (5, 1)):
+        config["eval"]["batch"] = batch
+        (tmp_path / "run/config.json").write_text(json.dumps(config))
+        assert load_run(tmp_path / "run").mesh.size == devices
 
 
 def test_prediction_is_the_networks_on_counts_folded_by_hand():
@@ -93,10 +96,9 @@ def test_held_out_pictures_are_fresh_ones_and_weaker_with_less_exposure():
     assert prediction.beta.shape == drawn.params.beta.shape == (6, 2, 12)
     assert (drawn.params.radius[:, 0] < drawn.params.radius[:, 1]).all()
     assert drawn.params.electrons.min() >= 2000
-    trainer = small.trainer()
+    trainer, variables = small.trainer(), jax.device_get(run().variables)
     selected = [
-        trainer._evaluation(run().variables, trainer.root, index)[0].params.radius
-        for index in range(2)
+        trainer._evaluation(variables, trainer.root, index)[0].params.radius for index in range(2)
     ]
     radii = np.concatenate([drawn.params.radius.ravel(), *(np.ravel(x) for x in selected)])
     assert len(np.unique(radii)) == radii.size

@@ -1,12 +1,13 @@
 """One device or four: the same pictures, loss and predictions; checkpoints go from one to other."""
 
+import distributed_run
 import jax
 import numpy as np
 import pytest
 import small
 
 from sevi_jax.errors import InputError
-from sevi_jax.training import loop
+from sevi_jax.training import loop, sharding
 from sevi_jax.training.checkpoint import Checkpoints
 from sevi_jax.training.sharding import copied, data_mesh
 
@@ -85,3 +86,52 @@ def test_batch_that_does_not_divide_or_missing_devices_are_refused():
         data_mesh(small.small_config(eval__batch=2, mesh__devices=0))
     with pytest.raises(InputError, match=r"mesh\.devices=5 must be at most 4"):
         data_mesh(small.small_config(train__batch=5, eval__batch=5, mesh__devices=5))
+
+
+def largest_part(state):
+    """Elements of the state that the fullest device holds."""
+    held = {}
+    for leaf in jax.tree.leaves(state):
+        for shard in leaf.addressable_shards:
+            held[shard.device] = held.get(shard.device, 0) + shard.data.size
+    return max(held.values())
+
+
+def test_arrays_are_split_along_the_longest_axis_that_divides(monkeypatch):
+    monkeypatch.setattr(sharding, "SPLIT_FROM", 64)
+    mesh = data_mesh(small.small_config(mesh__devices=4))
+    shapes = {"a": (3, 8, 16), "b": (63,), "c": (64,), "d": (9, 11), "e": (16, 18)}
+    tree = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
+    found = {name: tuple(lies.spec) for name, lies in sharding.split(mesh, tree).items()}
+    assert found == {"a": (None, None, "data"), "b": (), "c": ("data",), "d": (), "e": ("data",)}
+
+
+@distributed_run.smallest_network()
+def test_split_state_takes_less_room_and_trains_the_same(monkeypatch, tmp_path):
+    monkeypatch.setattr(sharding, "SPLIT_FROM", 64)
+    results = {}
+    for shard_params in (False, True):
+        config = distributed_run.config(mesh__shard_params=shard_params, model__width=16)
+        trainer = loop.Trainer(config)
+        state = trainer.initial_state()
+        for _ in range(2):
+            state, metrics = trainer.step(state, trainer.root)
+        results[shard_params] = state, jax.device_get(metrics)
+    (whole, whole_metrics), (split, split_metrics) = results[False], results[True]
+    assert largest_part(split) < 0.4 * largest_part(whole)
+    for name in whole_metrics:
+        np.testing.assert_allclose(split_metrics[name], whole_metrics[name], **ROUNDING)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4),
+        jax.device_get(split.params),
+        jax.device_get(whole.params),
+    )
+    # and a checkpoint of one goes on as the other
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(2, split, None)
+        checkpoints.wait()
+        for shard_params, like in ((False, whole), (True, split)):
+            found = checkpoints.restore(2, trainer.abstract_state(), trainer.mesh, shard_params)
+            small.assert_same_bits(jax.device_get(found), jax.device_get(split))
+            for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(like), strict=True):
+                assert x.sharding.is_equivalent_to(y.sharding, x.ndim)

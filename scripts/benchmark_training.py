@@ -1,0 +1,238 @@
+"""How long a training step takes, against the same network in PyTorch: one run, side by side.
+
+  .venv/bin/python scripts/benchmark_training.py
+  .venv/bin/python scripts/benchmark_training.py --torch=/path/to/env/bin/python --repeats=5
+
+PyTorch is installed into build/torch (1 GB), for this script alone, unless --torch names a Python
+that has it. Both sides have torchvision's ResNet with one input channel, the same weights, the same
+pictures, the loss of this program, gradients clipped to norm 1 and AdamW, float32, all cores;
+PyTorch in its channels_last memory format. First the losses and the norms of the gradients are
+compared; then the sides take turns, so that a busy moment of the machine meets both.
+
+  ours      the network's step on pictures that are given, as PyTorch's
+  complete  this program's whole training step: pictures drawn fresh inside it (by the poisson
+            renderer; at 1024 electron by electron), running average of the parameters
+  folded    the complete step on the quadrant that the picture is folded onto: the same information
+            on a quarter of the pixels
+
+Compilation is not counted. Use a machine that does nothing else.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+
+import jax
+import numpy as np
+import optax
+
+from sevi_jax import losses
+from sevi_jax.config import default_config
+from sevi_jax.models.network import ShellNetwork
+from sevi_jax.prng import root_key
+from sevi_jax.synthesis.pipeline import draw_pictures
+from sevi_jax.synthesis.raster import normalise
+from sevi_jax.training.loop import Trainer
+
+CASES = {64: (18, 32), 128: (18, 32), 256: (18, 32), 1024: (34, 2)}  # size: depth, batch
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def torch_python() -> pathlib.Path:
+    """Makes build/torch if it is not there."""
+    folder = ROOT / "build" / "torch"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        print("benchmark_training.py: installing PyTorch into build/torch", file=sys.stderr)
+        venv.create(folder, with_pip=True)
+        line = [python, "-m", "pip", "install", "--quiet", "torch==2.13.0", "numpy"]
+        subprocess.run(line, check=True)
+    return python
+
+
+class Torch:
+    """The other process."""
+
+    def __init__(self, python: pathlib.Path):
+        script = pathlib.Path(__file__).with_name("torch_step.py")
+        self._process = subprocess.Popen(
+            [python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.version = self._read()["version"]
+
+    def _read(self) -> dict:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit("benchmark_training.py: PyTorch's side ended, see above")
+        return json.loads(line)
+
+    def ask(self, do: str, **more) -> dict:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": do, **more}) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+
+def torch_names(params) -> dict[str, np.ndarray]:
+    """Flax parameters by the names and in the layout of `torch_step.ResNet`."""
+    found, block = {}, 0
+
+    def conv(x):
+        return np.ascontiguousarray(np.transpose(x["kernel"], (3, 2, 0, 1)))
+
+    def norm(name, x):
+        found[f"{name}.weight"], found[f"{name}.bias"] = np.array(x["scale"]), np.array(x["bias"])
+
+    params = jax.device_get(params)
+    found["stem.weight"] = conv(params["stem_conv"])
+    norm("norm", params["stem_norm"])
+    for stage in range(1, 5):
+        index = 1
+        while f"stage{stage}_block{index}" in params:
+            part, name = params[f"stage{stage}_block{index}"], f"blocks.{block}"
+            for i in (1, 2):
+                found[f"{name}.conv{i}.weight"] = conv(part[f"conv{i}"])
+                norm(f"{name}.norm{i}", part[f"norm{i}"])
+            if "shortcut_conv" in part:
+                found[f"{name}.shortcut.0.weight"] = conv(part["shortcut_conv"])
+                norm(f"{name}.shortcut.1", part["shortcut_norm"])
+            block, index = block + 1, index + 1
+    found["head.weight"] = np.ascontiguousarray(params["head"]["kernel"].T)
+    found["head.bias"] = np.array(params["head"]["bias"])
+    return found
+
+
+def trainer_of(size: int, depth: int, batch: int, fold: bool) -> Trainer:
+    """The faithful job (README) at another size and batch."""
+    config = default_config()
+    config.shells, config.model.depth, config.train.batch = 2, depth, batch
+    config.eval.batch, config.image.size, config.image.fold = batch, size, fold
+    config.image.renderer = "electrons" if size == 1024 else "poisson"
+    return Trainer(config)
+
+
+def given_step(trainer: Trainer):
+    """The network's step on given pictures, and its first carry."""
+    model = ShellNetwork(trainer.network)
+    state = trainer.initial_state()
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3, weight_decay=1e-4))
+
+    def objective(params, batch_stats, counts, beta):
+        variables = {"params": params, "batch_stats": batch_stats, "constants": state.constants}
+        prediction, updates = model.apply(variables, counts, train=True, mutable=["batch_stats"])
+        loss = losses.beta_loss(prediction.beta, beta, "squared")
+        return loss, updates["batch_stats"]
+
+    def step(carry, counts, beta):
+        params, batch_stats, opt_state = carry
+        (loss, batch_stats), gradient = jax.value_and_grad(objective, has_aux=True)(
+            params, batch_stats, counts, beta
+        )
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        carry = (optax.apply_updates(params, updates), batch_stats, opt_state)
+        return carry, loss, optax.tree.norm(gradient)
+
+    carry = (state.params, state.batch_stats, optimizer.init(state.params))
+    return jax.jit(step, donate_argnums=0), carry
+
+
+def measure(size: int, torch: Torch, repeats: int, steps: int) -> dict:
+    """Times one size; seconds per step."""
+    depth, batch = CASES[size]
+    trainer = trainer_of(size, depth, batch, fold=False)
+    pictures = jax.jit(lambda key: draw_pictures(key, batch, trainer.synthesis, trainer.mesh))(
+        root_key(1)
+    )
+    step, carry = given_step(trainer)
+    given = (pictures.counts, pictures.params.beta)
+    weights = 2 / (4 * np.arange(1, 13) + 1)
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(pathlib.Path(folder) / "start.npz")
+        arrays: dict = torch_names(carry[0]["resnet"])
+        # what the ResNet sees: pictures of mean 1
+        arrays["pictures"] = np.array(jax.vmap(normalise)(pictures.counts)) * np.float32(
+            size**2 / 255
+        )
+        arrays["targets"] = np.asarray(pictures.params.beta).reshape(batch, -1)
+        arrays["weights"] = np.tile(weights, 2).astype(np.float32)
+        np.savez(file, **arrays)
+        threads = len(os.sched_getaffinity(0))
+        torch.ask("setup", depth=depth, file=file, threads=threads)
+    theirs = torch.ask("output")
+    carry, loss, norm = step(carry, *given)
+    print(
+        f"{size}: loss {float(loss):.6f}, PyTorch {theirs['loss']:.6f}; "
+        f"norm of the gradient {float(norm):.6f}, PyTorch {theirs['grad_norm']:.6f}",
+        file=sys.stderr,
+    )
+    if not np.allclose([loss, norm], [theirs["loss"], theirs["grad_norm"]], rtol=2e-3):
+        sys.exit("benchmark_training.py: the two networks differ")
+    complete = {}
+    for name, fold in (("complete", False), ("folded", True)):
+        other = trainer_of(size, depth, batch, fold)
+        complete[name] = [other, other.initial_state()]
+
+    def run(name: str) -> float:
+        nonlocal carry
+        start = time.perf_counter()
+        if name == "ours":
+            carry, loss, _ = step(carry, *given)
+            float(loss)
+        else:
+            other, state = complete[name]
+            complete[name][1], metrics = other.step(state, other.root)
+            float(metrics["loss"])
+        return time.perf_counter() - start
+
+    names = ("ours", "complete", "folded")
+    times: dict[str, list[float]] = {name: [] for name in (*names, "torch")}
+    for name in names:
+        run(name)  # compiles
+    torch.ask("step", steps=1)
+    for _ in range(repeats):
+        times["torch"] += torch.ask("step", steps=steps)["times"]
+        for name in names:
+            times[name] += [run(name) for _ in range(steps)]
+    row: dict = {"size": size, "depth": depth, "batch": batch}
+    row |= {name: statistics.median(values) for name, values in times.items()}
+    row |= {f"{name}_ratio": row[name] / row["torch"] for name in names}
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--torch", type=pathlib.Path, help="a Python that has PyTorch")
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--repeats", type=int, default=5, help="turns")
+    parser.add_argument("--steps", type=int, default=3, help="steps a turn")
+    parser.add_argument("--output", type=pathlib.Path, help="JSON")
+    options = parser.parse_args()
+    torch = Torch(options.torch or torch_python())
+    print(f"jax {jax.__version__}, torch {torch.version}, {os.cpu_count()} cores, load "
+          f"{os.getloadavg()[0]:.1f}")  # fmt: skip
+    rows = [measure(size, torch, options.repeats, options.steps) for size in options.sizes]
+    print(f"{'picture':<12}{'ResNet':>7}{'batch':>6}{'PyTorch':>10}" + "".join(
+        f"{name:>10}{'ratio':>7}" for name in ("ours", "complete", "folded")))  # fmt: skip
+    for row in rows:
+        cells = "".join(
+            f"{row[name]:>9.3f}s{row[f'{name}_ratio']:>7.2f}"
+            for name in ("ours", "complete", "folded")
+        )
+        size = f"{row['size']}x{row['size']}"
+        print(f"{size:<12}{row['depth']:>7}{row['batch']:>6}{row['torch']:>9.3f}s{cells}")
+    if options.output:
+        options.output.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

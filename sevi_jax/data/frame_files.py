@@ -1,0 +1,207 @@
+"""Camera frames in, found electrons out, block by block; knows not how they are found.
+
+What was found is kept in a folder beside the output until the last frame is done, so that a run
+that was interrupted goes on: rows in a plain file, which are only appended, and a record that says
+how many of them count, after how many frames, of which input. The record is replaced as a whole
+after every block.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any, Self
+
+import h5py
+import numpy as np
+
+from sevi_jax.data import fields
+from sevi_jax.data.replacing import replacing
+from sevi_jax.data.tables import Table, open_file
+from sevi_jax.data.writers import FoundElectronsWriter
+from sevi_jax.errors import InputError
+
+SIZES = (64, 4096)  # pixels along each side of a frame
+MAX_ELECTRONS = 2**31  # ElectronId is i4
+ROWS_AT_ONCE = 1 << 16
+HDF5 = (".h5", ".hdf5")
+
+_ROWS, _RECORD = "electrons.bin", "record.json"
+
+
+class FrameTable:
+    """The frames of an open file.
+
+    Args:
+        file: an HDF5 file with the table FinalImage.
+
+    Attributes:
+        number: of frames.
+        size: pixels along each side.
+
+    Raises:
+        InputError: there is no such table, it is empty, or its pictures are not square uint8
+            pictures of a size in `SIZES`.
+    """
+
+    def __init__(self, file: h5py.File):
+        self._table = Table(file, fields.FRAMES, (fields.IMAGE_ID.at(0), fields.IMAGE.at(1)))
+        self.number = self._table.rows
+        dtype = self._table.dtype_of(fields.IMAGE)
+        shape = dtype.shape
+        if dtype.base != np.uint8 or shape[0] != shape[1] or not SIZES[0] <= shape[0] <= SIZES[1]:
+            raise self._table.error(
+                fields.IMAGE.name,
+                f"{dtype.base}[{','.join(map(str, shape))}]",
+                f"square frames of {SIZES[0]} to {SIZES[1]} pixels a side, uint8",
+            )
+        self.size = shape[0]
+
+    def blocks(self, frames: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields (ImageId ``[n]`` int64, frames ``[n, size, size]`` uint8), n at most `frames`.
+
+        The next block is read while the caller works; arrays are valid until the next step.
+        """
+        for first, block in self._table.blocks(frames * self._table.row_bytes, start=start):
+            ids = block[fields.IMAGE_ID.name].astype(np.int64)
+            if ids.min() < -(2**31) or ids.max() >= 2**31:
+                row = first + int(np.abs(ids).argmax())
+                raise self._table.error(
+                    fields.IMAGE_ID.name, f"{ids[row - first]} in row {row}", "a number of 32 bits"
+                )
+            yield ids, block[fields.IMAGE.name]
+
+
+@contextlib.contextmanager
+def open_frames(path: str | pathlib.Path) -> Iterator[FrameTable]:
+    """Opens the frames of a file; InputError as for `FrameTable` and `tables.open_file`."""
+    with open_file(path) as file:
+        yield FrameTable(file)
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        frames: of the input that are done.
+        electrons: found on them.
+        notes: whatever the caller wants to know when it goes on; JSON.
+    """
+
+    frames: int = 0
+    electrons: int = 0
+    notes: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class FoundElectrons:
+    """Electrons found so far, kept beside the output until they are complete.
+
+    Args:
+        output: the event file to write, .h5.
+        belongs_to: what the result depends on, JSON; a folder with other words is begun anew.
+
+    Attributes:
+        progress: what the folder holds.
+    """
+
+    def __init__(self, output: str | pathlib.Path, belongs_to: dict[str, Any]):
+        self._output = pathlib.Path(output)
+        if self._output.suffix.lower() not in HDF5:
+            raise InputError(f"{output}: found suffix {self._output.suffix}, expected .h5")
+        self._folder = self._output.with_name(f"{self._output.name}.partial")
+        self._belongs_to = belongs_to
+        self.progress = Progress()
+
+    def __enter__(self) -> Self:
+        if self._output.is_dir():
+            raise InputError(
+                f"{self._output}: found a folder, expected the name of a file to write"
+            )
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._rows = open(self._folder / _ROWS, "a+b")
+        except OSError as error:
+            raise InputError(
+                f"{self._output}: found {error.strerror} for {error.filename}, expected a writable "
+                "folder"
+            ) from None
+        try:
+            fcntl.flock(self._rows, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._rows.close()
+            raise InputError(f"{self._output}: another process is writing it") from None
+        except OSError:  # a file system without locks
+            pass
+        self.progress = self._recorded()
+        self._rows.truncate(self.progress.electrons * fields.FOUND_ELECTRON.itemsize)
+        return self
+
+    def __exit__(self, *details) -> None:
+        self._rows.close()
+        if not self.progress.frames:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add(self, image_ids: np.ndarray, columns: dict[fields.Field, np.ndarray]) -> None:
+        """Appends electrons; they count from the next `record` on.
+
+        Args:
+            image_ids: frame of each, ``[n]``.
+            columns: x, z, amplitude and residual, ``[n]`` each.
+
+        Raises:
+            InputError: there would be more electrons than ElectronId can number.
+        """
+        count, first = len(image_ids), self.progress.electrons
+        if first + count > MAX_ELECTRONS:
+            raise InputError(
+                f"{self._output}, table {fields.DETECTED}: found {first + count} electrons, "
+                f"expected at most {MAX_ELECTRONS} in a file"
+            )
+        rows = np.empty(count, fields.FOUND_ELECTRON)
+        rows[fields.IMAGE_ID.name] = image_ids
+        rows[fields.ELECTRON_ID.name] = np.arange(first, first + count)
+        for field, values in columns.items():
+            rows[field.name] = values
+        self._rows.write(rows.tobytes())
+        self.progress.electrons += count
+
+    def record(self, frames: int) -> None:
+        """Says that so many more frames are done, and all that was added counts."""
+        self._rows.flush()
+        os.fsync(self._rows.fileno())
+        self.progress.frames += frames
+        record = {"belongs_to": self._belongs_to, **dataclasses.asdict(self.progress)}
+        with replacing(self._folder / _RECORD) as temporary:
+            temporary.write_text(json.dumps(record))
+
+    def finish(self, blur: float) -> None:
+        """Writes the output; the folder is deleted.
+
+        Args:
+            blur: standard deviation of the errors of x and of z, half-widths.
+        """
+        self._rows.seek(0)
+        with FoundElectronsWriter(self._output) as writer:
+            writer.electrons(np.zeros(0, fields.FOUND_ELECTRON))
+            writer.blur(blur)
+            while data := self._rows.read(ROWS_AT_ONCE * fields.FOUND_ELECTRON.itemsize):
+                writer.electrons(np.frombuffer(data, fields.FOUND_ELECTRON))
+        self.progress = Progress()
+
+    def _recorded(self) -> Progress:
+        """What the folder holds of this input; nothing where it is damaged or of another one."""
+        try:
+            record = json.loads((self._folder / _RECORD).read_text())
+            belongs_to = record.pop("belongs_to")
+            progress = Progress(**record)
+            size = progress.electrons * fields.FOUND_ELECTRON.itemsize
+            if belongs_to == self._belongs_to and os.fstat(self._rows.fileno()).st_size >= size:
+                return progress
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+        return Progress()
