@@ -18,6 +18,7 @@ import resource
 import sys
 import tempfile
 import time
+from typing import Any
 
 import h5py
 import numpy as np
@@ -59,6 +60,13 @@ def draw_frame(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
 
 
+def read_electrons(path: pathlib.Path) -> np.ndarray:
+    """All rows of the table DetectedElectrons."""
+    with h5py.File(path) as file:
+        table: Any = file["DetectedElectrons"]
+        return table[:]
+
+
 def make_file(path: pathlib.Path, frames: int, pairs: int, seed: int) -> list[np.ndarray]:
     """Writes the frames; returns the true places on each, in half-widths."""
     prior = prior_from(default_config())
@@ -68,8 +76,7 @@ def make_file(path: pathlib.Path, frames: int, pairs: int, seed: int) -> list[np
         for pair in range(pairs):
             drawn = path.with_name("drawn.h5")
             write_frames(drawn, prior, root_key(seed + pair), each, size=64, progress=False)
-            with h5py.File(drawn) as file:
-                rows = file["DetectedElectrons"][:]  # pyright: ignore[reportIndexIssue]
+            rows = read_electrons(drawn)
             rng = np.random.default_rng([seed, pair])
             places = np.stack([rows["x"], rows["z"]], axis=1)
             here = [places[rows["ImageId"] == i] for i in range(each)]
@@ -81,8 +88,7 @@ def make_file(path: pathlib.Path, frames: int, pairs: int, seed: int) -> list[np
 
 def judge(path: pathlib.Path, truth: list[np.ndarray]) -> dict:
     """Compares a file of found electrons with the truth; lengths in pixels."""
-    with h5py.File(path) as file:
-        rows = file["DetectedElectrons"][:]  # pyright: ignore[reportIndexIssue]
+    rows = read_electrons(path)
     found = (np.stack([rows["x"], rows["z"]], axis=1) + 1) * SIZE / 2
     errors, apart, missed = [], [], []
     for number, places in enumerate(truth):

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import small
+from camera_model import draw_shapes, frame_of, match
 
 import sevi_jax
 
@@ -68,13 +69,13 @@ def pair(tmp_path):
     return small.write_pair(tmp_path / "train0.h5", RADIUS[:2], BETA[:2], POSITIONS[0])
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate", "predict", "synthesize"])
+@pytest.mark.parametrize("module", ["train", "evaluate", "predict", "synthesize", "detect"])
 def test_help_shows_examples_and_flags(module, tmp_path):
     result = command(module, "--help", cwd=tmp_path)
     assert result.returncode == 0
     assert result.stderr == ""
     assert f"python -m sevi_jax.{module} --" in result.stdout
-    flag = {"train": "config", "synthesize": "kind"}.get(module, "workdir")
+    flag = {"train": "config", "synthesize": "kind", "detect": "input"}.get(module, "workdir")
     assert f"  --{flag}\n" in result.stdout
     assert len(result.stdout.splitlines()) < 60
     assert listing(tmp_path) == {}
@@ -138,6 +139,45 @@ def test_predict_fits_a_picture_without_a_network(tmp_path):
     assert abs(shell["beta"][0]) < 5 * shell["beta_error"][0] < 0.1
     assert f"yield {shell['yield']:.0f} ± {shell['yield_error']:.0f}" in result.stdout
     assert (tmp_path / "answer_1_fit.png").exists()
+
+
+def write_frames(path):
+    """Two camera frames of 128 pixels with four electrons each, far apart; a frame may repeat."""
+    places = np.array([[30.3, 40.6], [90.2, 35.5], [50.7, 100.1], [110.4, 80.8]])
+    shapes = draw_shapes(np.random.default_rng(0), 4)
+    images = [frame_of(places, shapes, 128, 64), frame_of(places[::-1] + 3, shapes, 128, 64)]
+    with h5py.File(path, "w") as file:
+        file["FinalImage"] = small.rows(ImageId=np.array([7, 4], "i4"), Image=np.array(images))
+    return [places, places + 3]
+
+
+def test_detect_finds_the_electrons_of_frames(tmp_path):
+    expected = write_frames(tmp_path / "finaltest.h5")
+    result = command("detect", "--input=finaltest.h5", "--output=e.h5", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "2 frames with 8 electrons" in result.stdout
+    with h5py.File(tmp_path / "e.h5") as file:
+        rows = file["DetectedElectrons"][:]
+    for number, places in zip((7, 4), expected, strict=True):
+        here = rows[rows["ImageId"] == number]
+        found = (np.stack([here["x"], here["z"]], axis=1) + 1) * 64
+        assert len(match(found, places, 0.3)) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e.h5", "finaltest.h5"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--output=e.h5"], "--input=FILE is needed"),
+        (["--input=nowhere.h5", "--output=e.h5"], "nowhere.h5: no such file (--input)"),
+        (["--input=a.h5"], "--output=FILE is needed, an .h5"),
+        (["--input=a.h5", "--output=e.json"], "e.json: found suffix .json, expected .h5"),
+        (["--input=a.h5", "--output=new/e.h5"], "a.h5, table FinalImage: found no such table"),
+    ],
+)
+def test_mistake_in_detect_is_one_line(tmp_path, args, message):
+    small.write_pair(tmp_path / "a.h5", RADIUS[:2], BETA[:2], POSITIONS[0])
+    assert_refused(tmp_path, message, "detect", *args)
 
 
 def test_evaluate_fits_the_pictures_too(quick_run, tmp_path):
