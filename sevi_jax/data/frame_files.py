@@ -83,6 +83,13 @@ def open_frames(path: str | pathlib.Path) -> Iterator[FrameTable]:
         yield FrameTable(file)
 
 
+def check_event_path(path: str | pathlib.Path) -> None:
+    """Raises InputError unless the name is that of an event file."""
+    suffix = pathlib.Path(path).suffix
+    if suffix.lower() not in HDF5:
+        raise InputError(f"{path}: found suffix {suffix or 'none'}, expected .h5")
+
+
 @dataclasses.dataclass
 class Progress:
     """How far a run has come.
@@ -111,8 +118,6 @@ class FoundElectrons:
 
     def __init__(self, output: str | pathlib.Path, belongs_to: dict[str, Any]):
         self._output = pathlib.Path(output)
-        if self._output.suffix.lower() not in HDF5:
-            raise InputError(f"{output}: found suffix {self._output.suffix}, expected .h5")
         self._folder = self._output.with_name(f"{self._output.name}.partial")
         self._belongs_to = belongs_to
         self.progress = Progress()

@@ -36,7 +36,7 @@ LINK = 3.0  # s between spots that are fitted together if the group stays small
 CONFLICT = 8.0  # bins between spots of groups that are not fitted at the same time
 MOST, EXTENT = 12, 14.0  # spots and bins of a group
 SPOT_COST = 30.0  # by how much another spot must lower the objective
-GOOD = 1.2  # chi-square per bin of a good fit
+GOOD = 1.3  # chi-square per bin of a good fit
 DEAD = 0.2  # mean amplitudes below which a spot is dropped
 DRAWN_AT_ONCE = 256
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 import sevi_jax
 from sevi_jax.data import fields
-from sevi_jax.data.frame_files import FoundElectrons, FrameTable, open_frames
+from sevi_jax.data.frame_files import FoundElectrons, FrameTable, check_event_path, open_frames
 from sevi_jax.detection.blur import position_blur
 from sevi_jax.detection.detector import Detections, Detector, estimate_model
 from sevi_jax.errors import InputError
@@ -77,6 +77,7 @@ def detect_file(
         InputError: the input is not such a file, or the output cannot be written.
     """
     path, output = pathlib.Path(path), pathlib.Path(output)
+    check_event_path(output)
     with open_frames(path) as table, FoundElectrons(output, _identity(path, table)) as found:
         resumed = found.progress.frames
         batch = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // table.size**2))

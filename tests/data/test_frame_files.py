@@ -4,7 +4,7 @@ import pytest
 
 from sevi_jax.data import fields
 from sevi_jax.data.events import count_electrons, file_kind
-from sevi_jax.data.frame_files import FoundElectrons, open_frames
+from sevi_jax.data.frame_files import FoundElectrons, check_event_path, open_frames
 from sevi_jax.errors import InputError
 
 SIZE = 64
@@ -138,7 +138,7 @@ def test_run_without_progress_leaves_nothing(tmp_path):
 
 def test_output_is_checked_before_anything_is_done(tmp_path):
     with pytest.raises(InputError, match=r"found suffix .json, expected .h5"):
-        FoundElectrons(tmp_path / "a.json", {})
+        check_event_path(tmp_path / "a.json")
     (tmp_path / "a.h5").mkdir()
     with pytest.raises(InputError, match="found a folder"), FoundElectrons(tmp_path / "a.h5", {}):
         pass
