@@ -42,9 +42,16 @@ def bin_frames(frames: jax.Array, bin_pixels: int) -> BinnedFrames:
     count, size = len(frames), frames.shape[1] // bin_pixels
     whole = frames[:, : size * bin_pixels, : size * bin_pixels]
     rows = whole.reshape(count, size, bin_pixels, size * bin_pixels)
-    grey = rows.astype(jnp.float32).sum(axis=2).reshape(count, size, size, bin_pixels).sum(axis=3)
-    grey = grey / bin_pixels**2
-    white = (rows.max(axis=2) == WHITE).reshape(count, size, size, bin_pixels).any(axis=3)
+    # Sums of small integers, a slice at a time: five times as fast as XLA's own on the CPU.
+    kind = jnp.uint16 if bin_pixels**2 * WHITE < 2**16 else jnp.uint32
+    pixels = range(bin_pixels)
+    sums = functools.reduce(jnp.add, [rows[:, :, i].astype(kind) for i in pixels])
+    tops = functools.reduce(jnp.maximum, [rows[:, :, i] for i in pixels])
+    shape = (count, size, size, bin_pixels)
+    sums, tops = sums.reshape(shape), tops.reshape(shape)
+    grey = functools.reduce(jnp.add, [sums[..., i] for i in pixels])
+    white = functools.reduce(jnp.maximum, [tops[..., i] for i in pixels]) == WHITE
+    grey = grey.astype(jnp.float32) / bin_pixels**2
     variance = jnp.where(grey < _DARK, _DARK_SD**2, 1 / (12 * bin_pixels**2) + _MODEL_SD**2)
     edge = ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN))
     return BinnedFrames(jnp.pad(grey, edge), jnp.pad(1 / variance, edge), jnp.pad(white, edge))
