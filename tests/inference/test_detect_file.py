@@ -7,6 +7,7 @@ from sevi_jax.data.events import count_electrons, read_blur
 from sevi_jax.detection.detector import Detector
 from sevi_jax.errors import InputError
 from sevi_jax.inference import detect_file as module
+from sevi_jax.inference import predicting
 from sevi_jax.inference.detect_file import detect_file
 
 SIZE, NUMBER = 128, 10
@@ -53,6 +54,17 @@ def test_electrons_of_every_frame_are_found(tmp_path):
     assert len(rows) <= 1.03 * 12 * NUMBER
     counts = next(count_electrons(tmp_path / "e.h5", 32, progress=False))
     assert counts.counts.sum() == len(rows)
+
+
+def test_a_fit_of_frames_takes_the_electrons_found_beside_its_answer(tmp_path):
+    write_file(tmp_path / "a.h5")
+    output = tmp_path / "out" / "answer.json"
+    found = predicting._events_of(tmp_path / "a.h5", output, several=False)
+    assert found == tmp_path / "out" / "answer_electrons.h5"
+    assert len(read(found)) > 100
+    # what are no frames is left alone
+    assert predicting._events_of(found, output, several=False) == found
+    assert predicting._events_of(tmp_path / "a.npy", output, several=False) == tmp_path / "a.npy"
 
 
 def test_blur_is_that_of_the_positions(tmp_path):
