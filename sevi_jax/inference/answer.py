@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax.data.events import count_electrons, file_kind, read_truth
-from sevi_jax.data.images import read_images, rebin
+from sevi_jax.data.images import HDF5, read_images, rebin
 from sevi_jax.errors import InputError
 from sevi_jax.inference.information import PictureParams
 from sevi_jax.inference.run import Run
@@ -82,6 +82,11 @@ class Reading:
 AS_STORED = Reading()
 
 
+def kind_of(path: pathlib.Path) -> str:
+    """What an input holds: `data.events.file_kind` of HDF5, ``"images"`` of any other file."""
+    return file_kind(path) if path.suffix.lower() in HDF5 else "images"
+
+
 def read_pictures(
     path: pathlib.Path, shells: int, size: int | None, reading: Reading = AS_STORED
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
@@ -101,7 +106,7 @@ def read_pictures(
         InputError: naming the file, what was found and what was expected.
     """
     mask = reading.read_mask()
-    kind = file_kind(path) if path.suffix.lower() in (".h5", ".hdf5") else "images"
+    kind = kind_of(path)
     is_plain = kind == "images"
     if is_plain:
         pictures = iter(read_images(path))

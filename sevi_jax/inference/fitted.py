@@ -214,8 +214,7 @@ def write_figures(stem: pathlib.Path, measured: Measured) -> list[pathlib.Path]:
 def _draw_rings(path: pathlib.Path, measured: Measured) -> None:
     """Draws the radial profile, in rings one pixel wide, as far as any pixel is used."""
     place = measured.placement
-    x, z = (edges[:-1] + 0.5 for edges in place.edges())
-    ring = np.hypot(x[:, None], z)[measured.mask].astype(int)
+    ring = place.distances()[measured.mask].astype(int)
     pixels = np.bincount(ring)
     counts, mean = (np.bincount(ring, y[measured.mask]) for y in (measured.counts, measured.mean))
     params = jax.tree.map(lambda x: jnp.asarray(x[0]), measured.fit.params)

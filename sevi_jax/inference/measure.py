@@ -138,8 +138,7 @@ def measure(
             f"{counts.shape[0]} x {counts.shape[1]} pixels"
         )
     if request.reach is not None:
-        x, z = (edges[:-1] + 0.5 for edges in Placement(counts.shape, origin).edges())
-        distance = np.hypot(x[:, None], z)
+        distance = Placement(counts.shape, origin).distances()
         used &= (distance >= request.reach[0]) & (distance <= request.reach[1])
     if not used.any():
         raise InputError("no pixel of the picture is used: see mask and range")

@@ -68,6 +68,11 @@ class Placement:
         )
         return x, z
 
+    def distances(self) -> np.ndarray:
+        """Distance of the middle of every pixel from the origin, pixels, ``[H, W]``."""
+        x, z = (edges[:-1] + 0.5 for edges in self.edges())
+        return np.hypot(x[:, None], z)
+
     def moved(self, shift: np.ndarray) -> "Placement":
         """The same with the origin moved by ``[2]`` pixels."""
         origin = (float(self.origin[0] + shift[0]), float(self.origin[1] + shift[1]))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sevi_jax.data.answers import check_answer_path, write_answer
-from sevi_jax.data.events import file_kind, read_blur
+from sevi_jax.data.events import read_blur
 from sevi_jax.errors import InputError
 from sevi_jax.inference import answer, fitted
 from sevi_jax.inference.detect_file import detect_file
@@ -129,7 +129,7 @@ def _events_of(path: pathlib.Path, output: pathlib.Path, several: bool) -> pathl
 
     These are kept beside the answer, for other fits of the same frames.
     """
-    if path.suffix.lower() not in (".h5", ".hdf5") or file_kind(path) != "frames":
+    if answer.kind_of(path) != "frames":
         return path
     name = f"{output.stem}_{path.stem}" if several else output.stem
     electrons = output.with_name(f"{name}_electrons.h5")
@@ -148,7 +148,7 @@ def _fits(
 ) -> Iterator[tuple[dict[str, Any], list[pathlib.Path]]]:
     """Fits the pictures of a file; `before` pictures are in the answer already."""
     shells = len(request.orders)
-    events = path.suffix.lower() in (".h5", ".hdf5") and file_kind(path) != "images"
+    events = answer.kind_of(path) != "images"
     pictures = answer.read_pictures(path, shells, None, options.reading)
     for number, (name, counts, mask) in enumerate(pictures, before + 1):
         if events:  # they are counted about the middle

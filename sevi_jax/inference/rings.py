@@ -112,10 +112,10 @@ def radial_distribution(
         electrons of the shell between n and n + 1 pixels, ``[R]``; its betas 2, 4, ..., 2 degree,
         ``[R, degree]``; and the background of a pixel in the middle and at the edge, ``[2]``.
     """
-    x, z = ((edges[:-1] + 0.5)[:, None] for edges in placement.edges())
-    distance = np.hypot(x, z.T)
+    z = placement.edges()[1][:-1] + 0.5
+    distance = placement.distances()
     bins = placement.reach
-    cosine = np.abs(z.T) / np.maximum(distance, 1e-9)
+    cosine = np.abs(z) / np.maximum(distance, 1e-9)
     used = mask & (distance < bins)
     place = distance[used].astype(int) * _ANGLES + np.minimum(
         (cosine[used] * _ANGLES).astype(int), _ANGLES - 1

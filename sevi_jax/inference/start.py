@@ -178,19 +178,19 @@ def _find_one(folded, exposure, guess, columns, table, spec, factor, ladder) -> 
         active = active.at[place].set(True)
         attempts = jnp.stack([put(row, place, values), split(row, place, nearest)])
         number = jnp.where(apart[nearest] < _BESIDE, 2, 1)
+        least = jnp.float32(jnp.inf)
         if guess is not None:  # behind the last shell, where `active` has no place to set
             is_over = place == free.shells
             attempts = jnp.where(is_over, guess, attempts)
             number = jnp.where(is_over, 1, number)
+            least = jnp.where(is_over, jnp.sum(weight * residual**2), least)
 
         def attempt(i, best):
             tried = refine(attempts[i], active)
             return jax.tree.map(lambda x, y: jnp.where(tried[1] < best[1], x, y), tried, best)
 
         # one loop, and not two calls: half the time to compile
-        now = jnp.sum(weight * residual**2)
-        now = jnp.where(jnp.asarray(place) < free.shells, jnp.inf, now)
-        none = (row, now, residual, jacobian)
+        none = (row, least, residual, jacobian)
         row, _, residual, jacobian = jax.lax.fori_loop(0, number, attempt, none)
         return row, active, residual, jacobian
 
