@@ -2,7 +2,7 @@
 
   python -m sevi_jax.train --config=configs/quick.py
 
-Two-shell distance on 256 held-out pictures, drawn electron by electron at full counts: mean 0.0130,
+Two-shell distance on 256 held-out pictures, drawn electron by electron at full counts: mean 0.0131,
 median 0.0099 (bound 0.006; the original network 0.055-0.065). 7.4 minutes on two cores of an AMD
 EPYC (Zen 4), JAX 0.10.1, with tests at low priority beside it. `bash scripts/train.sh` trains it.
 """
