@@ -127,7 +127,7 @@ def read_dataset(data: h5py.Dataset) -> np.ndarray:
         if data.chunks:
             steps = (range(0, n, step) for n, step in zip(data.shape, data.chunks, strict=True))
             for offset in itertools.product(*steps):
-                _check_inflated(data, offset)
+                _inflated(data, offset)
         return np.asarray(data[()])
 
 
@@ -181,7 +181,9 @@ class Table:
         # The file's own rows as they are, so that HDF5 converts nothing; where NumPy has no such
         # row (text of any length, odd numbers), only the fields that are needed.
         self._dtype = dtype
+        self._plain = _filters(self._data) == [h5py.h5z.FILTER_DEFLATE]  # chunks of rows, gzipped
         if not _same_type(dtype, self._data.id.get_type()):
+            self._plain = False
             columns = sorted({*self._columns.values()})
             self._dtype = np.dtype([(name, dtype[name]) for name in columns])
 
@@ -205,7 +207,12 @@ class Table:
         def read(first: int, buffer: np.ndarray) -> np.ndarray:
             last = min(first + rows, self.rows)
             for row in range(first, last, chunk) if deflated else ():
-                _check_inflated(self._data, (row,))
+                inflated = _inflated(self._data, (row,))
+                if self._plain:  # HDF5 would inflate it once more
+                    part = buffer[row - first : last - first][:chunk]
+                    part[:] = np.frombuffer(inflated, self._dtype)[: len(part)]
+            if self._plain:
+                return buffer[: last - first]
             self._data.read_direct(buffer, np.s_[first:last], np.s_[: last - first])
             return buffer[: last - first]
 
@@ -416,15 +423,17 @@ def _check_written(place: str, data: h5py.Dataset) -> None:
         raise InputError(f"{place}: found a chunk twice, expected every chunk once")
 
 
-def _check_inflated(data: h5py.Dataset, offset: tuple[int, ...]) -> None:
-    """Raises InputError unless the gzip chunk at `offset` inflates to what a chunk holds.
+def _inflated(data: h5py.Dataset, offset: tuple[int, ...]) -> bytes:
+    """The chunk at `offset` without its gzip; empty where gzip is not among the filters.
+
+    Raises InputError unless it inflates to what a chunk holds.
 
     HDF5 inflates whatever stands there, 3 GB out of 3 MB, and takes it for a chunk; where it is
     less than one, the rest is what happened to lie in memory.
     """
     filters = _filters(data)
     if h5py.h5z.FILTER_DEFLATE not in filters:
-        return
+        return b""
     place = filters.index(h5py.h5z.FILTER_DEFLATE)
     after = filters[place + 1 :]
     if set(after) - {h5py.h5z.FILTER_FLETCHER32}:
@@ -433,15 +442,17 @@ def _check_inflated(data: h5py.Dataset, offset: tuple[int, ...]) -> None:
     sums = 4 * filters.count(h5py.h5z.FILTER_FLETCHER32)  # bytes of the checksums
     whole = math.prod(data.chunks or ()) * data.id.get_type().get_size() + sums - 4 * len(after)
     # HDF5 leaves a chunk as it is, and says so in the mask, if gzip would not make it smaller.
-    inflated = len(stored) - 4 * len(after)
+    inflated = stored[: len(stored) - 4 * len(after)]
     if not mask >> place & 1:
-        inflated = len(zlib.decompressobj().decompress(stored, whole + 1))
+        inflated = zlib.decompressobj().decompress(stored, whole + 1)
     # Another filter before gzip may have made the data smaller, and has its own checks.
-    if inflated > whole or (inflated < whole and set(filters) <= INFLATED):
+    size = len(inflated)
+    if size > whole or (size < whole and set(filters) <= INFLATED):
         raise InputError(
             f"{_place(data)}: found unreadable data (a chunk that does not inflate to its {whole} "
             "bytes), expected a complete table"
         )
+    return inflated
 
 
 def _reason(error: Exception) -> str:
