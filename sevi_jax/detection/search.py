@@ -88,6 +88,7 @@ ROUNDS = (
 )
 MOVED, SHIFTED = 0.05, 0.2  # bins, and sd of the prior, that neighbours do not feel
 TRIAL_ITERATIONS = 8
+SHAKE = 0.25  # s: by how much the spots of a large group are moved
 TRIAL_EDGE = 2.5  # bins of a patch around the middles of the spots that are changed
 FIRST_NOISE = 3e3  # chi-square per bin where nothing is known yet
 LARGEST_NOISE = 1e4
@@ -327,7 +328,10 @@ class Search:
         count = mask.sum(axis=1)
         brightest = np.nanargmax(amplitude, axis=1)
         split = np.flatnonzero(amplitude[every, brightest] > 1.15)
-        for angle in np.pi / 3 * np.arange(3):
+        # Large groups are tried again and again: something else each time.
+        large = spots.shape[1] == LARGE.spots
+        angles = self._random.uniform(0, np.pi, 1) if large else np.pi / 3 * np.arange(3)
+        for angle in angles:
             half = 0.4 * mean[1] * np.array([np.cos(angle), np.sin(angle)])
             trial, trial_mask = spots[split].copy(), mask[split].copy()
             row, one, other = np.arange(len(split)), brightest[split], count[split]
@@ -346,11 +350,13 @@ class Search:
         )
         trial_mask[row, count[light]] = True
         add(light, trial, trial_mask)
-        # The mirror image of a triangle is another minimum.
         several = np.flatnonzero(count > 2)
         places = np.where(mask[several, :, None], spots[several, :, :2], np.nan)
         trial = spots[several].copy()
-        trial[..., :2] = 2 * np.nanmean(places, axis=1, keepdims=True) - trial[..., :2]
+        if large:
+            trial[..., :2] += self._random.normal(0, SHAKE * mean[1], trial[..., :2].shape)
+        else:  # the mirror image of a triangle is another minimum
+            trial[..., :2] = 2 * np.nanmean(places, axis=1, keepdims=True) - trial[..., :2]
         trial[..., AMPLITUDE:] = mean
         add(several, trial, mask[several])
         weakest = np.nanargmin(amplitude, axis=1)
