@@ -28,6 +28,7 @@ OWNERS = {
     "matplotlib": {"plots"},
     "ml_collections": {"config", "training", "inference"} | COMMANDS,
     "orbax": {"training.checkpoint"},
+    "tensorstore": {"training.checkpoint"},
     "tensorboardX": {"training.metrics"},
 }
 
