@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sevi_jax.models.conv import conv_general_dilated
+from sevi_jax.models.pool import max_pool
 
 # Blocks per stage, and whether they are bottlenecks (He et al. 2015, table 1).
 _STAGES: dict[int, tuple[tuple[int, int, int, int], bool]] = {
@@ -83,7 +84,7 @@ class ResNet(nn.Module):
             x = conv(x, self.width, 3, name="stem_conv")
         x = nn.relu(norm(x, name="stem_norm"))
         if self.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
+            x = max_pool(x)
 
         blocks, bottleneck = _STAGES[self.depth]
         block = _Bottleneck if bottleneck else _Basic
