@@ -29,6 +29,7 @@ _NHWC = lax.ConvDimensionNumbers(
 )
 # Fewer channels, and the transforms cost more than the products they save.
 _WINOGRAD_CHANNELS = 128
+_STRIP_PIXELS = 2**17
 
 
 def conv_general_dilated(
@@ -121,12 +122,48 @@ def _backward(strides, padding, precision, saved, dy):
         (dx,) = jax.linear_transpose(partial(by_xla, kernel=kernel), x)(dy)
     if tile and jax.device_count() == 1:
         dkernel = winograd.kernel_gradient(x, dy, tile, precision)
+    elif x.shape[3] == 1 and dy.size // dy.shape[3] >= _STRIP_PIXELS and jax.device_count() == 1:
+        dkernel = _kernel_gradient_of_one_channel(
+            x, dy, kernel.shape[:2], strides, padding, precision
+        )
     else:
         (dkernel,) = jax.linear_transpose(partial(by_xla, x), kernel)(dy)
     return dx, dkernel
 
 
 _conv_by_parts.defvjp(_forward, _backward)
+
+
+def _kernel_gradient_of_one_channel(x, dy, size, strides, padding, precision):
+    """[elements of the kernel, pixels] times [pixels, features], a strip of rows at a time."""
+    batch, height, width, features = dy.shape
+    rows = max(1, min(height, _STRIP_PIXELS // (8 * batch * width)))
+    count = -(-height // rows)
+    outputs = (count * rows, width)
+    reach = [(k - 1) // s for k, s in zip(size, strides, strict=True)]
+    # every stride-th pixel together, so that an element of the kernel meets neighbours
+    grid = [n + r for n, r in zip(outputs, reach, strict=True)]
+    margins = [
+        (low, n * s - low - pixels, 0)
+        for (low, _), n, s, pixels in zip(padding, grid, strides, x.shape[1:3], strict=True)
+    ]
+    x = lax.pad(x[..., 0], jnp.zeros((), x.dtype), ((0, 0, 0), *margins))
+    x = x.reshape(batch, grid[0], strides[0], grid[1], strides[1]).transpose(2, 4, 0, 1, 3)
+    dy = jnp.pad(dy, ((0, 0), (0, outputs[0] - height), (0, 0), (0, 0)))
+
+    def add(n: Array, total: Array) -> Array:
+        strip = lax.dynamic_slice_in_dim(x, n * rows, rows + reach[0], 3)
+        met = [
+            strip[i % strides[0], j % strides[1], :, i // strides[0] :, j // strides[1] :]
+            for i in range(size[0])
+            for j in range(size[1])
+        ]
+        met = jnp.stack([part[:, :rows, :width].reshape(-1) for part in met])
+        part = lax.dynamic_slice_in_dim(dy, n * rows, rows, 1).reshape(-1, features)
+        return total + jnp.matmul(met, part, precision=precision)
+
+    total = lax.fori_loop(0, count, add, jnp.zeros((math.prod(size), features), x.dtype))
+    return total.reshape(*size, 1, features)
 
 
 def _conv_by_xla(x, kernel, strides, padding, precision):
