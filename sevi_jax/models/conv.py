@@ -15,15 +15,21 @@ Those two are written as matrix products here; everything else, and every other 
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from sevi_jax.models import winograd
+
 _NHWC = lax.ConvDimensionNumbers(
     lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1), out_spec=(0, 3, 1, 2)
 )
+# Fewer channels, and the transforms cost more than the products they save.
+_WINOGRAD_CHANNELS = 128
+_STRIP_PIXELS = 2**17
 
 
 def conv_general_dilated(
@@ -65,9 +71,12 @@ def conv_general_dilated(
         and all(low >= 0 and high >= 0 for low, high in padding)
         and math.prod(lhs_dilation or ()) == math.prod(rhs_dilation or ()) == 1
         and feature_group_count == 1
-        and matmul_is_faster(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
     ):
-        return conv_by_matmul(lhs, rhs, window_strides, padding, precision=precision)
+        if matmul_is_faster(lhs.shape[1:3], rhs.shape[:2], window_strides, padding):
+            return conv_by_matmul(lhs, rhs, window_strides, padding, precision=precision)
+        if lhs.dtype == rhs.dtype == jnp.float32:
+            pairs = tuple((low, high) for low, high in padding)
+            return _conv_by_parts(lhs, rhs, tuple(window_strides), pairs, precision)
     return lax.conv_general_dilated(
         lhs,
         rhs,
@@ -79,6 +88,106 @@ def conv_general_dilated(
         feature_group_count=feature_group_count,
         precision=precision,
     )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _conv_by_parts(
+    x: Array,
+    kernel: Array,
+    strides: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    precision: lax.PrecisionLike,
+) -> Array:
+    """A convolution whose value and two gradients take the form that is fastest for each."""
+    tile = winograd_tile(x.shape, kernel.shape, strides, padding)
+    if tile and min(kernel.shape[2:]) >= _WINOGRAD_CHANNELS:
+        return winograd.convolve(x, kernel, tile, precision)
+    return _conv_by_xla(x, kernel, strides, padding, precision)
+
+
+def _forward(x, kernel, strides, padding, precision):
+    return _conv_by_parts(x, kernel, strides, padding, precision), (x, kernel)
+
+
+def _backward(strides, padding, precision, saved, dy):
+    x, kernel = saved
+    tile = winograd_tile(x.shape, kernel.shape, strides, padding)
+
+    def by_xla(x: Array, kernel: Array) -> Array:
+        return _conv_by_xla(x, kernel, strides, padding, precision)
+
+    if tile and min(kernel.shape[2:]) >= _WINOGRAD_CHANNELS:
+        dx = winograd.input_gradient(dy, kernel, tile, precision)
+    else:
+        (dx,) = jax.linear_transpose(partial(by_xla, kernel=kernel), x)(dy)
+    if tile and jax.device_count() == 1:
+        dkernel = winograd.kernel_gradient(x, dy, tile, precision)
+    elif x.shape[3] == 1 and dy.size // dy.shape[3] >= _STRIP_PIXELS and jax.device_count() == 1:
+        dkernel = _kernel_gradient_of_one_channel(
+            x, dy, kernel.shape[:2], strides, padding, precision
+        )
+    else:
+        (dkernel,) = jax.linear_transpose(partial(by_xla, x), kernel)(dy)
+    return dx, dkernel
+
+
+_conv_by_parts.defvjp(_forward, _backward)
+
+
+def _kernel_gradient_of_one_channel(x, dy, size, strides, padding, precision):
+    """[elements of the kernel, pixels] times [pixels, features], a strip of rows at a time."""
+    batch, height, width, features = dy.shape
+    rows = max(1, min(height, _STRIP_PIXELS // (8 * batch * width)))
+    count = -(-height // rows)
+    outputs = (count * rows, width)
+    reach = [(k - 1) // s for k, s in zip(size, strides, strict=True)]
+    # every stride-th pixel together, so that an element of the kernel meets neighbours
+    grid = [n + r for n, r in zip(outputs, reach, strict=True)]
+    margins = [
+        (low, n * s - low - pixels, 0)
+        for (low, _), n, s, pixels in zip(padding, grid, strides, x.shape[1:3], strict=True)
+    ]
+    x = lax.pad(x[..., 0], jnp.zeros((), x.dtype), ((0, 0, 0), *margins))
+    x = x.reshape(batch, grid[0], strides[0], grid[1], strides[1]).transpose(2, 4, 0, 1, 3)
+    dy = jnp.pad(dy, ((0, 0), (0, outputs[0] - height), (0, 0), (0, 0)))
+
+    def add(n: Array, total: Array) -> Array:
+        strip = lax.dynamic_slice_in_dim(x, n * rows, rows + reach[0], 3)
+        met = [
+            strip[i % strides[0], j % strides[1], :, i // strides[0] :, j // strides[1] :]
+            for i in range(size[0])
+            for j in range(size[1])
+        ]
+        met = jnp.stack([part[:, :rows, :width].reshape(-1) for part in met])
+        part = lax.dynamic_slice_in_dim(dy, n * rows, rows, 1).reshape(-1, features)
+        return total + jnp.matmul(met, part, precision=precision)
+
+    total = lax.fori_loop(0, count, add, jnp.zeros((math.prod(size), features), x.dtype))
+    return total.reshape(*size, 1, features)
+
+
+def _conv_by_xla(x, kernel, strides, padding, precision):
+    return lax.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=_NHWC, precision=precision
+    )
+
+
+def winograd_tile(
+    shape: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+) -> int:
+    """Side of the tiles of Winograd's algorithm, or 0 where it does not apply or pay."""
+    if (
+        tuple(kernel[:2]) != (3, 3)
+        or tuple(strides) != (1, 1)
+        or tuple(map(tuple, padding)) != ((1, 1), (1, 1))
+        or min(kernel[2:]) < 32
+    ):
+        return 0
+    tiles = shape[0] * -(-shape[1] // 4) * -(-shape[2] // 4)
+    return 4 if tiles >= 64 else 2
 
 
 def matmul_is_faster(

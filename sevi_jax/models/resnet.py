@@ -10,10 +10,13 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from sevi_jax.models.conv import conv_general_dilated
+from sevi_jax.models.norm import BatchNorm
+from sevi_jax.models.pool import max_pool
 
 # Blocks per stage, and whether they are bottlenecks (He et al. 2015, table 1).
 _STAGES: dict[int, tuple[tuple[int, int, int, int], bool]] = {
@@ -83,7 +86,7 @@ class ResNet(nn.Module):
             x = conv(x, self.width, 3, name="stem_conv")
         x = nn.relu(norm(x, name="stem_norm"))
         if self.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
+            x = max_pool(x)
 
         blocks, bottleneck = _STAGES[self.depth]
         block = _Bottleneck if bottleneck else _Basic
@@ -177,11 +180,14 @@ def _convolution(
 
 def _normalise(x: Array, *, dtype: Any, train: bool, name: str) -> Array:
     """Batch normalisation in float32, whatever the type around it; XLA fuses the casts."""
-    norm = nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
-        dtype=jnp.float32,
-        name=name,
-    )
-    return norm(x.astype(jnp.float32)).astype(dtype)
+    if jax.default_backend() == "cpu":
+        layer = BatchNorm(train=train, momentum=0.9, epsilon=1e-5, name=name)
+    else:
+        layer = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            dtype=jnp.float32,
+            name=name,
+        )
+    return layer(x.astype(jnp.float32)).astype(dtype)

@@ -1,0 +1,190 @@
+"""3x3 convolution of stride 1 by Winograd's algorithm: matrix products on transformed tiles.
+
+Knows nothing of networks or backends. An m x m tile of the output takes (m + 2)^2 products per pair
+of channels instead of 9 m^2: a quarter of them for m = 4, 4/9 for m = 2 (Lavin and Gray 2015,
+arXiv:1509.09308). With pictures d, kernels g and outputs y, along each axis
+
+    y = A^T [(G g) * (B^T d)]        dg = G^T [(B^T d) * (A dy)]
+
+and the gradient of the input is the convolution of dy with the turned kernel. The polynomials are
+taken at 0, +-sqrt(2), +-1/sqrt(2) and infinity (m = 4), whose rounding is half of that at the usual
+0, +-1, +-2: 8e-7 of the output's size with 256 channels in float32, where the plain sum has 1e-7.
+
+Strips of tile rows are worked off one after the other, so that the transformed tiles (2.25 times
+the data) stay in the cache, and little memory is needed. No strip parts the batch: one that is
+sharded over devices stays so.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+_POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, 2**0.5, -(2**0.5), 0.5**0.5, -(0.5**0.5))}
+# Tiles of a strip: at least the first number, and channels times tiles at least the second.
+_STRIP_TILES, _STRIP_SIZE = 256, 2**15
+
+
+def convolve(x: Array, kernel: Array, tile: int, precision: lax.PrecisionLike = None) -> Array:
+    """Convolution with a 3x3 kernel, stride 1 and one pixel of padding on each side.
+
+    Args:
+        x: [B, H, W, C].
+        kernel: [3, 3, C, features].
+        tile: Side of the output's tiles, 2 or 4; sizes that it does not divide are filled up.
+        precision: Of the matrix products.
+
+    Returns:
+        [B, H, W, features].
+    """
+    return _convolve(x, kernel, tile, partial(jnp.matmul, precision=precision))
+
+
+def input_gradient(
+    dy: Array, kernel: Array, tile: int, precision: lax.PrecisionLike = None
+) -> Array:
+    """What `convolve` sends back to its input for the cotangent dy."""
+    # contracts the features: transposing the kernel instead would cost more than the products
+    times = partial(
+        lax.dot_general, dimension_numbers=(((1,), (1,)), ((), ())), precision=precision
+    )
+    return _convolve(dy, kernel[::-1, ::-1], tile, times)
+
+
+def kernel_gradient(x: Array, dy: Array, tile: int, precision: lax.PrecisionLike = None) -> Array:
+    """What `convolve` sends back to its kernel for the cotangent dy."""
+    a, g, _ = _matrices(tile)
+    side = tile + 2
+    channels, features = x.shape[3], dy.shape[3]
+    count, rows, columns = _strips(x.shape, max(channels, features), tile)
+    x_blocks = _blocks(x, tile, 1, count * rows + 1, columns + 1)
+    dy_blocks = _blocks(dy, tile, 0, count * rows, columns)
+    times = partial(
+        lax.dot_general, dimension_numbers=(((0,), (0,)), ((), ())), precision=precision
+    )
+
+    def strip(first: Array | int) -> list[Array]:
+        part = lax.dynamic_slice_in_dim(dy_blocks, first, rows, 1)
+        dy_tiles = _transform(a.T, lambda i, j: part[:, :, i, :, j])
+        dy_tiles = [array.reshape(-1, features) for row in dy_tiles for array in row]
+        x_tiles = _input_tiles(x_blocks, first, rows, tile)
+        return [times(v, e) for v, e in zip(x_tiles, dy_tiles, strict=True)]
+
+    def add(n: Array, total: list[Array]) -> list[Array]:
+        return [t + part for t, part in zip(total, strip(n * rows), strict=True)]
+
+    if count == 1:
+        total = strip(0)
+    else:
+        zeros = [jnp.zeros((channels, features), x.dtype)] * side**2
+        total = lax.fori_loop(0, count, add, zeros)
+    found = _transform(g.T, lambda i, j: total[side * i + j])
+    return jnp.stack([jnp.stack(row) for row in found])
+
+
+def _matrices(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A^T, G and B^T of Cook and Toom's algorithm: products of polynomials from their values."""
+    points = np.array(_POINTS[tile])
+    others = [np.delete(points, i) for i in range(len(points))]
+
+    def powers(count: int) -> np.ndarray:
+        infinity = np.eye(count)[-1:]
+        return np.concatenate([points[:, None] ** np.arange(count), infinity])
+
+    scale = [np.prod(point - rest) for point, rest in zip(points, others, strict=True)]
+    lagrange = [np.append(np.poly(rest)[::-1], 0.0) for rest in others]
+    return (
+        powers(tile).T,
+        powers(3) / np.append(scale, 1.0)[:, None],
+        np.array([*lagrange, np.poly(points)[::-1]]),
+    )
+
+
+def _transform(matrix: np.ndarray, pick: Callable[[int, int], Array]) -> list[list[Array]]:
+    """M d M^T, for d whose element (i, j) is the array pick(i, j)."""
+    side = range(matrix.shape[1])
+    rows = [[_combine(row, [pick(i, j) for i in side]) for j in side] for row in matrix]
+    return [[_combine(row, found) for row in matrix] for found in rows]
+
+
+def _combine(factors: Sequence[float], arrays: Sequence[Array]) -> Array:
+    """Linear combination, without the terms that vanish."""
+    total = None
+    for factor, array in zip(factors, arrays, strict=True):
+        if abs(factor) < 1e-12:
+            continue
+        term = array if abs(abs(factor) - 1) < 1e-12 else abs(float(factor)) * array
+        if total is None:
+            total = term if factor > 0 else -term
+        else:
+            total = total + term if factor > 0 else total - term
+    assert total is not None
+    return total
+
+
+def _strips(shape: tuple[int, ...], channels: int, tile: int) -> tuple[int, int, int]:
+    """Number of strips, tile rows of each, tiles of a row."""
+    rows, columns = -(-shape[1] // tile), -(-shape[2] // tile)
+    wanted = max(_STRIP_TILES, _STRIP_SIZE // channels)
+    count = max(1, min(rows, round(shape[0] * rows * columns / wanted)))
+    height = -(-rows // count)
+    return -(-rows // height), height, columns
+
+
+def _blocks(x: Array, tile: int, before: int, rows: int, columns: int) -> Array:
+    """x in blocks, [B, rows, tile, columns, tile, C], with zeros before and after."""
+    batch, height, width, channels = x.shape
+    margins = [
+        (before, n * tile - before - size, 0) for n, size in ((rows, height), (columns, width))
+    ]
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *margins, (0, 0, 0)))
+    return x.reshape(batch, rows, tile, columns, tile, channels)
+
+
+def _input_tiles(blocks: Array, first: Array | int, rows: int, tile: int) -> list[Array]:
+    """B^T d B of a strip, each element [tiles, C]; a tile reaches into the next blocks."""
+    _, _, b = _matrices(tile)
+    strip = lax.dynamic_slice_in_dim(blocks, first, rows + 1, 1)
+    columns = blocks.shape[3] - 1
+
+    def pick(i: int, j: int) -> Array:
+        part = strip[:, i // tile : i // tile + rows, i % tile]
+        return part[:, :, j // tile : j // tile + columns, j % tile]
+
+    found = _transform(b, pick)
+    return [array.reshape(-1, blocks.shape[-1]) for row in found for array in row]
+
+
+def _convolve(x: Array, kernel: Array, tile: int, times: Callable[[Array, Array], Array]) -> Array:
+    """The convolution; `times` multiplies [tiles, C] by an element of the transformed kernel."""
+    a, g, _ = _matrices(tile)
+    side = tile + 2
+    features = sum(kernel.shape[2:]) - x.shape[3]
+    count, rows, columns = _strips(x.shape, max(kernel.shape[2:]), tile)
+    blocks = _blocks(x, tile, 1, count * rows + 1, columns + 1)
+    kernels = [u for row in _transform(g, lambda i, j: kernel[i, j]) for u in row]
+
+    def strip(first: Array | int) -> list[list[Array]]:
+        tiles = _input_tiles(blocks, first, rows, tile)
+        products = [times(v, u) for v, u in zip(tiles, kernels, strict=True)]
+        found = _transform(a, lambda i, j: products[side * i + j])
+        shape = (x.shape[0], rows, columns, features)
+        return [[part.reshape(shape) for part in line] for line in found]
+
+    def fill(n: Array | int, y: Array) -> Array:
+        # one by one: XLA's loop over their concatenation is three times slower inside a loop
+        for i, line in enumerate(strip(n * rows)):
+            for j, part in enumerate(line):
+                start = (0, n * rows, i, 0, j, 0)
+                y = lax.dynamic_update_slice(y, part[:, :, None, :, None], start)
+        return y
+
+    if count == 1:
+        y = jnp.stack([jnp.stack(line, axis=3) for line in strip(0)], axis=2)
+    else:
+        y = jnp.zeros((x.shape[0], count * rows, tile, columns, tile, features), x.dtype)
+        y = lax.fori_loop(0, count, fill, y)
+    y = y.reshape(x.shape[0], count * rows * tile, columns * tile, features)
+    return y[:, : x.shape[1], : x.shape[2]]
