@@ -1,4 +1,4 @@
-"""Convolution for `nn.Conv(conv_general_dilated=...)` without the two slow spots of XLA's CPU one.
+"""Convolution for `nn.Conv(conv_general_dilated=...)` in forms that suit XLA's CPU backend.
 
 Knows nothing of networks. On the CPU, the convolution of jax 0.10.1 runs at the speed of a matrix
 product, with two exceptions (measured on two AVX-512 cores, float32, batch 32):
@@ -9,8 +9,11 @@ product, with two exceptions (measured on two AVX-512 cores, float32, batch 32):
   the last stage, which held nine tenths of a training step.
 - 1x1 kernels: the gradient of the kernel takes four times as long as the matrix product it is.
 
-Those two are written as matrix products here; everything else, and every other backend, is
-`lax.conv_general_dilated`. No patches are ever stored, so no size costs extra memory.
+Those two are written as matrix products. 3x3 kernels of stride 1 take Winograd's algorithm, which
+needs fewer products (`winograd.py`): forward and for the gradient of the input from 128 channels
+on, for the gradient of the kernel from 32; the kernel's gradient of a first layer with one channel
+is one matrix product per strip. Everything else, every other type than float32, and every other
+backend, is `lax.conv_general_dilated`. No more than strips of patches is ever stored.
 """
 
 import math
