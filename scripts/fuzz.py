@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the readers of files: events, pictures, answers.
+"""Coverage-guided fuzzing of the readers of files: events, camera frames, pictures, answers.
 
   python -m venv --system-site-packages fuzz && fuzz/bin/pip install atheris
   fuzz/bin/python scripts/fuzz.py --seconds=600 --work=fuzz/work
@@ -51,11 +51,13 @@ FORMATS = (
     ("images", ".txt.gz"),
     ("images", ".txt.bz2"),
     ("answers", ".json"),
+    ("frames", ".h5"),
 )
 WORDS = (
     b"\x89HDF\r\n\x1a\n", b"OHDR", b"OCHK", b"TREE", b"SNOD", b"HEAP", b"GCOL", b"FRHP", b"FHDB",
     b"FADB", b"FAHD", b"EAHD", b"BTHD", b"BTLF", b"DetectedElectrons", b"GeneratedElectrons",
-    b"DistributionParameters", b"Truth", b"images", b"Answer", b"Pictures", b"II*\0", b"MM\0*",
+    b"DistributionParameters", b"Truth", b"images", b"Answer", b"Pictures", b"AnswerErrors",
+    b"FinalImage", b"ImageId", b"blur", b"ATTR", b"II*\0", b"MM\0*",
     b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"iCCP", b"acTL", b"PK\x01\x02", b"PK\x03\x04",
     b"PK\x05\x06", b"\x93NUMPY", b"'descr'", b"'shape'", b"'|O'", b"'<f8'", b"pictures", b"shells",
     b"beta", b"nan", b"1e999", b"\xff" * 8, b"\xff" * 4, b"\0" * 8,
@@ -73,14 +75,18 @@ def rows(**columns: object) -> np.ndarray:
     return table
 
 
-def hdf5(tables: Mapping[str, Any], libver: str = "earliest", **options: Any) -> bytes:
-    """The bytes of an HDF5 file with these tables."""
+def hdf5(
+    tables: Mapping[str, Any], libver: str = "earliest", blur: Any = None, **options: Any
+) -> bytes:
+    """The bytes of an HDF5 file with these tables, and with `blur` at DetectedElectrons."""
     with tempfile.NamedTemporaryFile(suffix=".h5") as temporary:
         with h5py.File(temporary.name, "w", libver=libver) as file:
             for name, values in tables.items():
                 shape = np.shape(values)
                 chunks = (min(7, shape[0]), *shape[1:]) if options else None
                 file.create_dataset(name, data=values, chunks=chunks, **options)
+            if blur is not None:
+                file["DetectedElectrons"].attrs["blur"] = blur
         return pathlib.Path(temporary.name).read_bytes()
 
 
@@ -115,11 +121,18 @@ def valid_files() -> list[tuple[str, str, bytes]]:
         "Answer": rows(PictureId=np.arange(2, dtype="i4"), **shells),
         "Pictures": np.array([b"a", b"bc"], h5py.string_dtype("utf-8", 2)),
     }
+    errors = rows(R_error=[0.01, np.nan], beta_error=np.zeros((2, 12)))
     files = [
         ("answers", ".h5", hdf5({"Answer": rows(**shells)})),
         ("answers", ".h5", hdf5(answers)),
+        ("answers", ".h5", hdf5(answers | {"AnswerErrors": errors})),
     ]
-    for kind, tables in (("events", many), ("events", pair), ("images", {"images": pictures})):
+    found = {"DetectedElectrons": pair["DetectedElectrons"]}
+    files += [("events", ".h5", hdf5(found, blur=blur)) for blur in (0.003, 1, [0.1], b"x")]
+    frames = {"FinalImage": rows(ImageId=np.arange(4), Image=np.zeros((4, 64, 64), "u1"))}
+    for kind, tables in (
+        ("events", many), ("events", pair), ("images", {"images": pictures}), ("frames", frames),
+    ):  # fmt: skip
         for libver in ("earliest", "latest"):
             files.append((kind, ".h5", hdf5(tables, libver)))
             packed = {"compression": "gzip", "shuffle": True, "fletcher32": libver == "latest"}
@@ -154,7 +167,8 @@ def valid_files() -> list[tuple[str, str, bytes]]:
     ]
     shell = b'{"R": 0.5, "sigma": null, "beta": [0.1, 2e-3]}'
     answer = b'{"pictures": [{"file": "a", "electrons": 3, "shells": [%s]}]}' % shell
-    return [*files, ("answers", ".json", answer)]
+    errors_too = answer.replace(b'"R"', b'"R_error": 0.01, "beta_error": [0.1, null], "R"')
+    return [*files, ("answers", ".json", answer), ("answers", ".json", errors_too)]
 
 
 def with_checksums(png: bytes) -> bytes:
@@ -171,11 +185,16 @@ def with_checksums(png: bytes) -> bytes:
 def read(kind: str, path: pathlib.Path) -> None:
     """Reads a file by the readers of its kind, as the commands do."""
     from sevi_jax.data.answers import read_answer
-    from sevi_jax.data.events import count_electrons, file_kind, read_truth
+    from sevi_jax.data.events import count_electrons, file_kind, read_blur, read_truth
+    from sevi_jax.data.frame_files import open_frames
     from sevi_jax.data.images import read_images
 
-    if kind == "images":
+    if kind == "images":  # masks too
         read_images(path)
+    elif kind == "frames":
+        with open_frames(path) as frames:
+            for _ in frames.blocks(2):
+                pass
     elif kind == "answers":
         read_answer(path)
     else:
@@ -184,6 +203,7 @@ def read(kind: str, path: pathlib.Path) -> None:
         # A small index: 256 MiB would be most of the time, and Atheris keeps what it compares.
         for _ in count_electrons(path, 16, progress=False, index_bytes=1 << 16):
             pass
+        read_blur(path)
 
 
 def peak_memory(restart: bool = False) -> int:
@@ -248,7 +268,7 @@ def fuzz(work: pathlib.Path, seconds: int) -> None:
     """Fuzzes in this process until the time is over, or the process dies."""
     atheris = importlib.import_module("atheris")
     with atheris.instrument_imports(include=INSTRUMENTED):
-        for name in ("answers", "events", "images"):
+        for name in ("answers", "events", "frame_files", "images"):
             importlib.import_module(f"sevi_jax.data.{name}")
     options = {
         "max_total_time": seconds,

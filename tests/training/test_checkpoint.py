@@ -1,8 +1,10 @@
 """Damaged checkpoints are passed over and said; what is read is what was written."""
 
+import gc
 import json
 import os
 import shutil
+import sys
 
 import jax
 import numbers_run
@@ -51,6 +53,20 @@ def array_file(workdir, step, item):
 def steps(workdir):
     with Checkpoints(workdir) as checkpoints:
         return checkpoints.latest_step, checkpoints.best_step
+
+
+def test_reading_again_and_again_keeps_no_objects(original):
+    """TensorStore keeps what it turns into JSON: two objects per array at least, 100 arrays."""
+
+    def objects_after(reads):
+        for _ in range(reads):
+            numbers_run.state_at(original, 6)
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    objects_after(3)
+    before = objects_after(0)
+    assert objects_after(5) - before < 5 * 200
 
 
 def test_undamaged_run_reads_newest_and_best_and_says_nothing(original, capfd):
