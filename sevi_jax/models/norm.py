@@ -9,6 +9,7 @@ backward pass is the formula with two sums. The means are those of the whole bat
 
 import math
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -39,7 +40,8 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         if not self.train:
             return (x - mean.value) * (scale * lax.rsqrt(var.value + self.epsilon)) + bias
-        y, batch_mean, batch_var = _normalise(x, scale, bias, self.epsilon)
+        normalised: Any = _normalise(x, scale, bias, self.epsilon)
+        y, batch_mean, batch_var = normalised
         if not self.is_initializing():
             for running, value in ((mean, batch_mean), (var, batch_var)):
                 running.value = self.momentum * running.value + (1 - self.momentum) * value
