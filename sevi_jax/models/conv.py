@@ -12,8 +12,9 @@ product, with two exceptions (measured on two AVX-512 cores, float32, batch 32):
 Those two are written as matrix products. 3x3 kernels of stride 1 take Winograd's algorithm, which
 needs fewer products (`winograd.py`): forward and for the gradient of the input from 128 channels
 on, for the gradient of the kernel from 32; the kernel's gradient of a first layer with one channel
-is one matrix product per strip. Everything else, every other type than float32, and every other
-backend, is `lax.conv_general_dilated`. No more than strips of patches is ever stored.
+is one matrix product per strip. Where there are several devices, both gradients of kernels are left
+to XLA. Everything else, every other type than float32, and every other backend, is
+`lax.conv_general_dilated`. No more than strips of patches is ever stored.
 """
 
 import math
@@ -31,8 +32,8 @@ _NHWC = lax.ConvDimensionNumbers(
     lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1), out_spec=(0, 3, 1, 2)
 )
 # Fewer channels, and the transforms cost more than the products they save.
-_WINOGRAD_CHANNELS = 128
-_STRIP_PIXELS = 2**17
+_WINOGRAD_CHANNELS, _WINOGRAD_CHANNELS_OF_KERNEL = 128, 32
+_STRIP_PIXELS = 2**17  # of the batch, from which on the first layer's gradient is taken in strips
 
 
 def conv_general_dilated(
@@ -102,8 +103,7 @@ def _conv_by_parts(
     precision: lax.PrecisionLike,
 ) -> Array:
     """A convolution whose value and two gradients take the form that is fastest for each."""
-    tile = winograd_tile(x.shape, kernel.shape, strides, padding)
-    if tile and min(kernel.shape[2:]) >= _WINOGRAD_CHANNELS:
+    if tile := _winograd_tile(x.shape, kernel.shape, strides, padding, _WINOGRAD_CHANNELS):
         return winograd.convolve(x, kernel, tile, precision)
     return _conv_by_xla(x, kernel, strides, padding, precision)
 
@@ -114,18 +114,20 @@ def _forward(x, kernel, strides, padding, precision):
 
 def _backward(strides, padding, precision, saved, dy):
     x, kernel = saved
-    tile = winograd_tile(x.shape, kernel.shape, strides, padding)
+    shapes = x.shape, kernel.shape, strides, padding
 
     def by_xla(x: Array, kernel: Array) -> Array:
         return _conv_by_xla(x, kernel, strides, padding, precision)
 
-    if tile and min(kernel.shape[2:]) >= _WINOGRAD_CHANNELS:
+    if tile := _winograd_tile(*shapes, _WINOGRAD_CHANNELS):
         dx = winograd.input_gradient(dy, kernel, tile, precision)
     else:
         (dx,) = jax.linear_transpose(partial(by_xla, kernel=kernel), x)(dy)
-    if tile and jax.device_count() == 1:
+    # Every strip's part would be summed over the devices on which the batch lies.
+    has_strips = jax.device_count() == 1
+    if has_strips and (tile := _winograd_tile(*shapes, _WINOGRAD_CHANNELS_OF_KERNEL)):
         dkernel = winograd.kernel_gradient(x, dy, tile, precision)
-    elif x.shape[3] == 1 and dy.size // dy.shape[3] >= _STRIP_PIXELS and jax.device_count() == 1:
+    elif has_strips and x.shape[3] == 1 and dy.size // dy.shape[3] >= _STRIP_PIXELS:
         dkernel = _kernel_gradient_of_one_channel(
             x, dy, kernel.shape[:2], strides, padding, precision
         )
@@ -175,18 +177,13 @@ def _conv_by_xla(x, kernel, strides, padding, precision):
     )
 
 
-def winograd_tile(
-    shape: Sequence[int],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-) -> int:
+def _winograd_tile(shape, kernel, strides, padding, channels: int) -> int:
     """Side of the tiles of Winograd's algorithm, or 0 where it does not apply or pay."""
     if (
-        tuple(kernel[:2]) != (3, 3)
-        or tuple(strides) != (1, 1)
-        or tuple(map(tuple, padding)) != ((1, 1), (1, 1))
-        or min(kernel[2:]) < 32
+        kernel[:2] != (3, 3)
+        or strides != (1, 1)
+        or padding != ((1, 1), (1, 1))
+        or min(kernel[2:]) < channels
     ):
         return 0
     tiles = shape[0] * -(-shape[1] // 4) * -(-shape[2] // 4)

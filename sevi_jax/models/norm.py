@@ -18,6 +18,19 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 
+def batch_norm(*, train: bool, momentum: float, epsilon: float, name: str) -> nn.Module:
+    """The layer that suits the backend, as for `BatchNorm`; float32."""
+    if jax.default_backend() == "cpu":
+        return BatchNorm(train, momentum, epsilon, name=name)
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=momentum,
+        epsilon=epsilon,
+        dtype=jnp.float32,
+        name=name,
+    )
+
+
 class BatchNorm(nn.Module):
     """`nn.BatchNorm` over [B, H, W, C] in float32, with its parameters and statistics.
 

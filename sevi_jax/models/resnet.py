@@ -10,12 +10,11 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from sevi_jax.models.conv import conv_general_dilated
-from sevi_jax.models.norm import BatchNorm
+from sevi_jax.models.norm import batch_norm
 from sevi_jax.models.pool import max_pool
 
 # Blocks per stage, and whether they are bottlenecks (He et al. 2015, table 1).
@@ -180,14 +179,5 @@ def _convolution(
 
 def _normalise(x: Array, *, dtype: Any, train: bool, name: str) -> Array:
     """Batch normalisation in float32, whatever the type around it; XLA fuses the casts."""
-    if jax.default_backend() == "cpu":
-        layer = BatchNorm(train=train, momentum=0.9, epsilon=1e-5, name=name)
-    else:
-        layer = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            dtype=jnp.float32,
-            name=name,
-        )
-    return layer(x.astype(jnp.float32)).astype(dtype)
+    norm = batch_norm(train=train, momentum=0.9, epsilon=1e-5, name=name)
+    return norm(x.astype(jnp.float32)).astype(dtype)

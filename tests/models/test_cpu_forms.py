@@ -47,9 +47,9 @@ def test_winograd_is_the_convolution(tile, size):
     dy = _normal(2, 3, *size, 40)
     y, dx, dkernel = _exact(x, kernel, dy)
     x, kernel, dy = (array.astype(np.float32) for array in (x, kernel, dy))
-    _near(winograd.convolve(x, kernel, tile, None), y, 3e-6)
-    _near(winograd.input_gradient(dy, kernel, tile, None), dx, 3e-6)
-    _near(winograd.kernel_gradient(x, dy, tile, None), dkernel, 3e-6)
+    _near(winograd.convolve(x, kernel, tile), y, 3e-6)
+    _near(winograd.input_gradient(dy, kernel, tile), dx, 3e-6)
+    _near(winograd.kernel_gradient(x, dy, tile), dkernel, 3e-6)
 
 
 @pytest.mark.parametrize(
