@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from sevi_jax.config import Config
+from sevi_jax.data.fields import HDF5_SUFFIXES
 from sevi_jax.data.writers import (
     MAX_ELECTRONS,
     DistributionsWriter,
@@ -80,7 +81,7 @@ def simulate(
     """
     _require(kind in NUMBERS, "kind", kind, f"one of {', '.join(NUMBERS)}")
     suffix = pathlib.Path(output).suffix.lower()
-    _require(suffix in (".h5", ".hdf5"), "output", output, "a name that ends in .h5 or .hdf5")
+    _require(suffix in HDF5_SUFFIXES, "output", output, "a name that ends in .h5 or .hdf5")
     options = {name: value for name, value in options.items() if value is not None}
     for name in options:
         kinds = [other for other, names in OPTIONS.items() if name in names]

@@ -30,13 +30,12 @@ ERROR_KEYS = ("R_error", "sigma", "sigma_error", "yield", "yield_error", "counti
 
 JSON_BYTES = 32 << 20  # 40 000 pictures; in memory it is up to 24 times as much
 JSON_SUFFIXES = (".json",)
-HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
 def check_answer_path(path: str | pathlib.Path) -> None:
     """Raises InputError unless `write_answer` knows the suffix; to be called before long work."""
     suffix = pathlib.Path(path).suffix.lower()
-    if suffix not in JSON_SUFFIXES + HDF5_SUFFIXES:
+    if suffix not in JSON_SUFFIXES + fields.HDF5_SUFFIXES:
         raise InputError(f"{path}: found suffix {suffix or 'none'}, expected .json or .h5")
 
 
@@ -85,7 +84,7 @@ def read_answer(path: str | pathlib.Path) -> list[dict[str, Any]]:
     """
     check_answer_path(path)
     path = pathlib.Path(path)
-    if path.suffix.lower() in HDF5_SUFFIXES:
+    if path.suffix.lower() in fields.HDF5_SUFFIXES:
         return _read_table(path)
     check_file(path)
     if path.stat().st_size > JSON_BYTES:

@@ -14,6 +14,8 @@ IMAGES = "images"
 SHELLS = "Shells"
 BLUR = "blur"  # attribute of DetectedElectrons: standard deviation of position errors, half-widths
 
+HDF5_SUFFIXES = (".h5", ".hdf5")
+
 CONVENTION = "density of cos(theta) = 1/2 + sum_i beta_2i P_2i; literature beta = 2 x this beta"
 
 

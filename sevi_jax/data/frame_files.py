@@ -28,7 +28,6 @@ from sevi_jax.errors import InputError
 SIZES = (64, 4096)  # pixels along each side of a frame
 MAX_ELECTRONS = 2**31  # ElectronId is i4
 ROWS_AT_ONCE = 1 << 16
-HDF5 = (".h5", ".hdf5")
 
 _ROWS, _RECORD = "electrons.bin", "record.json"
 
@@ -86,7 +85,7 @@ def open_frames(path: str | pathlib.Path) -> Iterator[FrameTable]:
 def check_event_path(path: str | pathlib.Path) -> None:
     """Raises InputError unless the name is that of an event file."""
     suffix = pathlib.Path(path).suffix
-    if suffix.lower() not in HDF5:
+    if suffix.lower() not in fields.HDF5_SUFFIXES:
         raise InputError(f"{path}: found suffix {suffix or 'none'}, expected .h5")
 
 

@@ -28,7 +28,6 @@ from sevi_jax.errors import InputError
 TEXT = {".txt": None, ".csv": ","}  # suffix: delimiter (None: any white space)
 OPENERS = {".bz2": bz2.open, ".gz": gzip.open}
 GREY_MODES = ("L", "I", "I;16", "I;16B")
-HDF5 = (".h5", ".hdf5")
 SUFFIXES = ".npy, .npz, .txt, .csv (also .bz2, .gz), .tif, .tiff, .png or .h5"
 
 # A file may hold this many pixels, or so many per byte of its size. A packed picture of a thousand
@@ -135,7 +134,7 @@ def _text_suffix(path: pathlib.Path) -> str:
 
 def _place(path: pathlib.Path, suffix: str) -> str:
     """What messages call an array of the file."""
-    table = f", table {fields.IMAGES}" if path.suffix.lower() in HDF5 else ""
+    table = f", table {fields.IMAGES}" if path.suffix.lower() in fields.HDF5_SUFFIXES else ""
     return f"{path}{one_line(suffix)}{table}"
 
 

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax.data.events import count_electrons, file_kind, read_truth
-from sevi_jax.data.images import HDF5, read_images, rebin
+from sevi_jax.data.fields import HDF5_SUFFIXES
+from sevi_jax.data.images import read_images, rebin
 from sevi_jax.errors import InputError
 from sevi_jax.inference.information import PictureParams
 from sevi_jax.inference.run import Run
@@ -84,7 +85,7 @@ AS_STORED = Reading()
 
 def kind_of(path: pathlib.Path) -> str:
     """What an input holds: `data.events.file_kind` of HDF5, ``"images"`` of any other file."""
-    return file_kind(path) if path.suffix.lower() in HDF5 else "images"
+    return file_kind(path) if path.suffix.lower() in HDF5_SUFFIXES else "images"
 
 
 def read_pictures(
