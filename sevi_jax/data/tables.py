@@ -181,9 +181,10 @@ class Table:
         # The file's own rows as they are, so that HDF5 converts nothing; where NumPy has no such
         # row (text of any length, odd numbers), only the fields that are needed.
         self._dtype = dtype
-        self._plain = _filters(self._data) == [h5py.h5z.FILTER_DEFLATE]  # chunks of rows, gzipped
-        if not _same_type(dtype, self._data.id.get_type()):
-            self._plain = False
+        whole = _same_type(dtype, self._data.id.get_type())
+        # A chunk without its gzip is the rows themselves.
+        self._plain = whole and _filters(self._data) == [h5py.h5z.FILTER_DEFLATE]
+        if not whole:
             columns = sorted({*self._columns.values()})
             self._dtype = np.dtype([(name, dtype[name]) for name in columns])
 
@@ -206,15 +207,15 @@ class Table:
 
         def read(first: int, buffer: np.ndarray) -> np.ndarray:
             last = min(first + rows, self.rows)
+            block = buffer[: last - first]
             for row in range(first, last, chunk) if deflated else ():
                 inflated = _inflated(self._data, (row,))
-                if self._plain:  # HDF5 would inflate it once more
-                    part = buffer[row - first : last - first][:chunk]
-                    part[:] = np.frombuffer(inflated, self._dtype)[: len(part)]
-            if self._plain:
-                return buffer[: last - first]
-            self._data.read_direct(buffer, np.s_[first:last], np.s_[: last - first])
-            return buffer[: last - first]
+                if self._plain:
+                    part = block[row - first :][:chunk]
+                    part[:] = np.frombuffer(inflated, self._dtype, len(part))
+            if not self._plain:  # else HDF5 would inflate every chunk once more
+                self._data.read_direct(buffer, np.s_[first:last], np.s_[: last - first])
+            return block
 
         with ThreadPoolExecutor(max_workers=1) as reader:
             coming = reader.submit(read, start, buffers[0])

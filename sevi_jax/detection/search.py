@@ -351,11 +351,11 @@ class Search:
         trial_mask[row, count[light]] = True
         add(light, trial, trial_mask)
         several = np.flatnonzero(count > 2)
-        places = np.where(mask[several, :, None], spots[several, :, :2], np.nan)
         trial = spots[several].copy()
         if large:
             trial[..., :2] += self._random.normal(0, SHAKE * mean[1], trial[..., :2].shape)
         else:  # the mirror image of a triangle is another minimum
+            places = np.where(mask[several, :, None], trial[..., :2], np.nan)
             trial[..., :2] = 2 * np.nanmean(places, axis=1, keepdims=True) - trial[..., :2]
         trial[..., AMPLITUDE:] = mean
         add(several, trial, mask[several])
