@@ -149,16 +149,12 @@ def keep_memory_together() -> None:
     """Lets glibc's malloc share two heaps among all threads; before they start.
 
     It would give each of a few dozen threads of XLA and TensorStore a heap of its own, up to eight
-    per core; what they free in turn then fits nowhere, and a process grows for hours. Blocks from
-    1 MiB are given back to the system when they are freed. The environment's MALLOC_ARENA_MAX and
-    MALLOC_MMAP_THRESHOLD_ stand instead where they are set.
+    per core; what they free in turn then fits nowhere, and a process grows for hours. The
+    environment's MALLOC_ARENA_MAX stands instead where it is set.
     """
-    parameters = {"MALLOC_ARENA_MAX": (-8, 2), "MALLOC_MMAP_THRESHOLD_": (-3, 2**20)}
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another system, another malloc
-        mallopt = ctypes.CDLL(None).mallopt
-        for name, (parameter, value) in parameters.items():
-            if name not in os.environ:
-                mallopt(parameter, value)
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        with contextlib.suppress(OSError, AttributeError, TypeError):  # another system's malloc
+            ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX
 
 
 def run(main: Callable[[], int | None], module: str, document: str | None) -> None:
