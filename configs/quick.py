@@ -2,9 +2,9 @@
 
   python -m sevi_jax.train --config=configs/quick.py
 
-Two-shell distance on 256 held-out pictures, drawn electron by electron at full counts: mean 0.0131,
-median 0.0099 (bound 0.006; the original network 0.055-0.065). 7.4 minutes on two cores of an AMD
-EPYC (Zen 4), JAX 0.10.1, with tests at low priority beside it. `bash scripts/train.sh` trains it.
+Two-shell distance on 256 held-out pictures, drawn electron by electron at full counts: mean 0.0128,
+median 0.0097 (bound 0.006; the original network 0.055-0.065). 6.5 minutes on two cores of an AMD
+EPYC (Zen 4), JAX 0.10.1, nothing beside it. `bash scripts/train.sh` trains it.
 """
 
 from sevi_jax.config import default_config
