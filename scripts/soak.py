@@ -28,7 +28,7 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import numpy as np
 
-from sevi_jax import commands
+from sevi_jax import memory
 from sevi_jax.inference import cases, report
 from sevi_jax.inference.run import load_run
 from sevi_jax.simulation import simulate
@@ -217,7 +217,7 @@ def main() -> int:
         parser.error(f"--minutes={args.minutes:g} must be at least {2 * WARM_MINUTES}")
     if not args.summary:
         os.nice(19)
-        commands.keep_memory_together()  # as the commands do
+        memory.keep_together()  # as the commands do
         with (
             tempfile.TemporaryDirectory(prefix="sevi_jax_soak_") as name,
             args.output.open("w") as file,

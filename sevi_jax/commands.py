@@ -1,7 +1,6 @@
 """What the command lines share: flags, help, and one line and status 2 for a user's mistake."""
 
 import contextlib
-import ctypes
 import io
 import itertools
 import os
@@ -14,6 +13,7 @@ from collections.abc import Callable, Sequence
 from absl import flags
 from ml_collections import config_flags
 
+from sevi_jax import memory
 from sevi_jax.config import Config, validate
 from sevi_jax.errors import InputError
 
@@ -145,18 +145,6 @@ def keep_compiled_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def keep_memory_together() -> None:
-    """Lets glibc's malloc share two heaps among all threads; before they start.
-
-    It would give each of a few dozen threads of XLA and TensorStore a heap of its own, up to eight
-    per core; what they free in turn then fits nowhere, and a process grows for hours. The
-    environment's MALLOC_ARENA_MAX stands instead where it is set.
-    """
-    if "MALLOC_ARENA_MAX" not in os.environ:
-        with contextlib.suppress(OSError, AttributeError, TypeError):  # another system's malloc
-            ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX
-
-
 def run(main: Callable[[], int | None], module: str, document: str | None) -> None:
     """Runs a command line and exits.
 
@@ -176,7 +164,7 @@ def run(main: Callable[[], int | None], module: str, document: str | None) -> No
             default = "" if flag.default in (None, "", []) else f" (default: {flag.default})"
             print(f"  --{flag.name}\n      {flag.help}{default}")
         sys.exit(0)
-    keep_memory_together()
+    memory.keep_together()
     keep_compiled_programs()
     try:
         _parse(sys.argv)

@@ -71,9 +71,9 @@ def pair(tmp_path):
 
 HEAPS = """
 import ctypes, sys, threading
-from sevi_jax import commands
+from sevi_jax import memory
 if sys.argv[1] == "yes":
-    commands.keep_memory_together()
+    memory.keep_together()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
 libc.fopen.argtypes = ctypes.c_char_p, ctypes.c_char_p

@@ -10,7 +10,7 @@ import sevi_jax
 COMMANDS = {"detect", "train", "evaluate", "predict", "synthesize", "commands"}
 # A module may import its own layer and earlier ones.
 LAYERS = [
-    {"errors", "config", "prng"},
+    {"errors", "config", "prng", "memory"},
     {"synthesis"},
     {"detection"},
     {"models", "losses"},

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sevi_jax import config as config_module
-from sevi_jax import losses
+from sevi_jax import losses, memory
 from sevi_jax.config import Config
 from sevi_jax.errors import InputError
 from sevi_jax.prng import root_key
@@ -372,6 +372,7 @@ def _train(trainer: Trainer, workdir: pathlib.Path, init_from: pathlib.Path | No
                     if is_first:
                         tqdm.write(f"{stop}: saved at step {done}; start again to go on")
                     return False
+                memory.give_back()
                 log.skip(since)
             checkpoints.wait()
     return True
