@@ -69,41 +69,6 @@ def pair(tmp_path):
     return small.write_pair(tmp_path / "train0.h5", RADIUS[:2], BETA[:2], POSITIONS[0])
 
 
-HEAPS = """
-import ctypes, sys, threading
-from sevi_jax import memory
-if sys.argv[1] == "yes":
-    memory.keep_together()
-libc = ctypes.CDLL(None)
-libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
-libc.fopen.argtypes = ctypes.c_char_p, ctypes.c_char_p
-libc.malloc_info.argtypes = ctypes.c_int, ctypes.c_void_p
-libc.fclose.argtypes = (ctypes.c_void_p,)
-together = threading.Barrier(9)
-def work():
-    libc.malloc(1000)
-    together.wait()
-for _ in range(8):
-    threading.Thread(target=work).start()
-together.wait()
-file = libc.fopen(b"heaps.xml", b"w")
-libc.malloc_info(0, file)
-libc.fclose(file)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc is Linux's")
-def test_threads_share_two_heaps_unless_the_environment_says_otherwise(tmp_path):
-    found = []
-    for shared, limit in (("no", None), ("yes", None), ("yes", "4")):
-        env = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
-        env |= {} if limit is None else {"MALLOC_ARENA_MAX": limit}
-        subprocess.run([sys.executable, "-c", HEAPS, shared], cwd=tmp_path, env=env, check=True)
-        found.append((tmp_path / "heaps.xml").read_text().count("<heap nr="))
-    assert found[0] > 4
-    assert found[1:] == [2, 4]
-
-
 @pytest.mark.parametrize("module", ["train", "evaluate", "predict", "synthesize", "detect"])
 def test_help_shows_examples_and_flags(module, tmp_path):
     result = command(module, "--help", cwd=tmp_path)
