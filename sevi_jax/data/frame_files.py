@@ -66,13 +66,28 @@ class FrameTable:
         The next block is read while the caller works; arrays are valid until the next step.
         """
         for first, block in self._table.blocks(frames * self._table.row_bytes, start=start):
-            ids = block[fields.IMAGE_ID.name].astype(np.int64)
-            if ids.min() < -(2**31) or ids.max() >= 2**31:
-                row = first + int(np.abs(ids).argmax())
-                raise self._table.error(
-                    fields.IMAGE_ID.name, f"{ids[row - first]} in row {row}", "a number of 32 bits"
-                )
-            yield ids, block[fields.IMAGE.name]
+            yield self._checked(first, block)
+
+    def block_frames(self, frames: int) -> int:
+        """Frames of each of the `blocks`: whole chunks of the file."""
+        return self._table.block_rows(frames * self._table.row_bytes)
+
+    def buffer(self, frames: int) -> np.ndarray:
+        """Memory for `read_into`."""
+        return self._table.buffer(frames)
+
+    def read_into(self, buffer: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """As one of the `blocks`, from frame `first` on, with views of `buffer`."""
+        return self._checked(first, self._table.read_into(buffer, first))
+
+    def _checked(self, first: int, block: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        ids = block[fields.IMAGE_ID.name].astype(np.int64)
+        if ids.min() < -(2**31) or ids.max() >= 2**31:
+            row = first + int(np.abs(ids).argmax())
+            raise self._table.error(
+                fields.IMAGE_ID.name, f"{ids[row - first]} in row {row}", "a number of 32 bits"
+            )
+        return ids, block[fields.IMAGE.name]
 
 
 @contextlib.contextmanager

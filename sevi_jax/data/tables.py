@@ -197,17 +197,33 @@ class Table:
         of `block_bytes` or of one chunk, whichever is larger. The columns are views that are valid
         until the next step.
         """
-        rows = self._block_rows(block_bytes)
+        rows = self.block_rows(block_bytes)
         if start >= self.rows:
             return
-        # Whole rows into a buffer of the file's own type: picking fields inside HDF5 is 3 x slower.
-        buffers = [np.empty(min(rows, self.rows), self._dtype) for _ in range(2)]
+        buffers = [self.buffer(min(rows, self.rows)) for _ in range(2)]
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            coming = reader.submit(self.read_into, buffers[0], start)
+            for number, first in enumerate(range(start, self.rows, rows)):
+                block = coming.result()
+                if first + rows < self.rows:
+                    other = buffers[(number + 1) % 2]
+                    coming = reader.submit(self.read_into, other, first + rows)
+                yield first, block
+
+    def buffer(self, rows: int) -> np.ndarray:
+        """Memory for `read_into`: whole rows of the file's own type.
+
+        Picking fields inside HDF5 is 3 x slower.
+        """
+        return np.empty(rows, self._dtype)
+
+    def read_into(self, buffer: np.ndarray, first: int) -> dict[str, np.ndarray]:
+        """Columns by name, views of `buffer`, of as many rows from `first` on as it holds."""
+        last = min(first + len(buffer), self.rows)
+        block = buffer[: last - first]
         deflated = h5py.h5z.FILTER_DEFLATE in _filters(self._data)
         chunk = self._data.chunks[0] if self._data.chunks else 1
-
-        def read(first: int, buffer: np.ndarray) -> np.ndarray:
-            last = min(first + rows, self.rows)
-            block = buffer[: last - first]
+        with _readable(self._place):
             for row in range(first, last, chunk) if deflated else ():
                 inflated = _inflated(self._data, (row,))
                 if self._plain:
@@ -215,16 +231,7 @@ class Table:
                     part[:] = np.frombuffer(inflated, self._dtype, len(part))
             if not self._plain:  # else HDF5 would inflate every chunk once more
                 self._data.read_direct(buffer, np.s_[first:last], np.s_[: last - first])
-            return block
-
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            coming = reader.submit(read, start, buffers[0])
-            for number, first in enumerate(range(start, self.rows, rows)):
-                with _readable(self._place):
-                    block = coming.result()
-                if first + rows < self.rows:
-                    coming = reader.submit(read, first + rows, buffers[(number + 1) % 2])
-                yield first, {name: block[column] for name, column in self._columns.items()}
+        return {name: block[column] for name, column in self._columns.items()}
 
     def read(self) -> dict[str, np.ndarray]:
         """All rows, columns by name; for small tables."""
@@ -272,7 +279,8 @@ class Table:
                 f"{stored} bytes, expected at most {EXPANSION} times as much as the file"
             )
 
-    def _block_rows(self, block_bytes: int) -> int:
+    def block_rows(self, block_bytes: int) -> int:
+        """Rows of a block of about so many bytes."""
         rows = max(1, block_bytes // self._dtype.itemsize)
         # A multiple of the chunk, so that no chunk is decompressed twice.
         chunk = self._data.chunks[0] if self._data.chunks else 1

@@ -107,7 +107,7 @@ class Detector:
     def _binned(self, frames: np.ndarray) -> BinnedFrames:
         missing = max(0, self._batch - len(frames))
         frames = np.pad(frames, ((0, missing), (0, 0), (0, 0))) if missing else frames
-        return bin_frames(jnp.asarray(frames), self.bin_pixels)
+        return bin_frames(frames, self.bin_pixels)
 
     def _candidates(self, binned: BinnedFrames) -> tuple[np.ndarray, np.ndarray]:
         """Maxima of the sharpened frames: frame, and place in bins to a fraction of one."""

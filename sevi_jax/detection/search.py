@@ -286,7 +286,7 @@ class Search:
         everything = np.arange(len(seeds))
         best, value, left = fit(everything, start, mask, plan.iterations)
         best_mask, cost = mask.copy(), value + SPOT_COST * mask.sum(axis=1)
-        which, trials, trial_masks = self._trials(best, mask, left)
+        which, trials, trial_masks = self._trials(best, mask, value, left)
         if len(which):
             tried, value, _ = fit(which, trials, trial_masks, TRIAL_ITERATIONS)
             value = value + SPOT_COST * trial_masks.sum(axis=1)
@@ -312,9 +312,12 @@ class Search:
         return members
 
     def _trials(
-        self, spots: np.ndarray, mask: np.ndarray, left: np.ndarray
+        self, spots: np.ndarray, mask: np.ndarray, value: np.ndarray, left: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Other configurations for each place: its number, the spots and their mask."""
+        """Other configurations for each place: its number, the spots and their mask.
+
+        `value` is the objective as it is, `left` what `_fit_patches` says of the residual.
+        """
         mean = self._prior.mean
         rows, trials, masks = [np.zeros(0, int)], [np.zeros((0, *spots.shape[1:]))], [mask[:0]]
 
@@ -327,7 +330,8 @@ class Search:
         every = np.arange(len(spots))
         count = mask.sum(axis=1)
         brightest = np.nanargmax(amplitude, axis=1)
-        split = np.flatnonzero(amplitude[every, brightest] > 1.15)
+        pays = value > SPOT_COST  # another spot cannot lower the objective below 0
+        split = np.flatnonzero(pays & (amplitude[every, brightest] > 1.15))
         # Large groups are tried again and again: something else each time.
         large = spots.shape[1] == LARGE.spots
         angles = self._random.uniform(0, np.pi, 1) if large else np.pi / 3 * np.arange(3)
@@ -342,7 +346,7 @@ class Search:
             trial[row, other, :2] -= half
             trial_mask[row, other] = True
             add(split, trial, trial_mask)
-        light = np.flatnonzero(left[:, 2] > 0.3)
+        light = np.flatnonzero(pays & (left[:, 2] > 0.3))
         trial, trial_mask = spots[light].copy(), mask[light].copy()
         row = np.arange(len(light))
         trial[row, count[light]] = np.concatenate(

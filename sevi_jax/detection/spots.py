@@ -25,6 +25,7 @@ _DAMPING = 1e-3  # of the first step
 _LARGEST_STEP = 1.0  # bins, of a position
 _WIDTHS = (0.5, 2.0)  # bounds of s, of the prior's mean
 _LARGEST_CORRELATION = 0.8
+_BLOCK = 8  # unknowns that are eliminated together
 _BORDER = 3  # bins of a patch in which no further spot is looked for
 
 
@@ -104,9 +105,10 @@ def fit_spots(
     """
     size = math.isqrt(patches.grey.shape[-1])
     scale = jnp.concatenate([jnp.ones(2, jnp.float32), prior.sd])
-    count = mask.shape[1] * PARAMS
-    used = jnp.repeat(mask, PARAMS, axis=1)
-    has_prior = jnp.tile(jnp.array([0, 0, 1, 1, 1], jnp.float32), mask.shape[1])
+    # Unknowns: the first parameter of all spots, then the second of all spots, ...
+    count = PARAMS * mask.shape[1]
+    used = jnp.tile(mask, (1, PARAMS))
+    has_prior = jnp.repeat(jnp.array([0, 0, 1, 1, 1], jnp.float32), mask.shape[1])
     root = jnp.sqrt(patches.weight)
     corner = patches.corner[:, None]
 
@@ -123,29 +125,44 @@ def fit_spots(
     def model(spots):
         return _spots_and_slopes(spots, corner, size, bin_pixels)
 
+    def design(slopes, free):
+        """``[B, count, P^2]``: derivatives of the residuals by the unknowns.
+
+        Written one after the other: XLA would compute the spots anew for each part that it joins.
+        """
+        out = jnp.zeros((len(free), count, size * size), jnp.float32)
+        for i, slope in enumerate(slopes):
+            slope = jnp.where(mask[..., None], slope * scale[i] * free[:, None], 0.0)
+            out = jax.lax.dynamic_update_slice(out, slope, (0, i * mask.shape[1], 0))
+        return out
+
     def step(_, state):
-        spots, damping = state
-        values, slopes = model(spots)
-        left = residuals(values)
+        spots, left, cost, damping = state
+        _, slopes = model(spots)
         free = jnp.where(patches.saturated & (left <= 0), 0.0, root)
-        slopes = jnp.where(mask[..., None, None], jnp.stack(slopes, axis=-2), 0.0)
-        slopes = slopes * scale[:, None] * free[:, None, None]
-        slopes = slopes.reshape(len(slopes), count, size * size)
+        slopes = design(slopes, free)
         normal = slopes @ slopes.swapaxes(1, 2)
-        pull = jnp.pad(deviations(spots), ((0, 0), (0, 0), (2, 0))).reshape(-1, count)
+        pull = (
+            jnp.pad(deviations(spots), ((0, 0), (0, 0), (2, 0))).swapaxes(1, 2).reshape(-1, count)
+        )
         gradient = (slopes @ left[..., None])[..., 0] - pull
         diagonal = jnp.diagonal(normal, axis1=1, axis2=2) * damping[:, None]
         diagonal = jnp.where(used, diagonal + has_prior + 1e-3, 1.0)
         change = _solve(normal + diagonal[..., None] * jnp.eye(count, dtype=jnp.float32), gradient)
-        tried = _bounded(spots, change.reshape(spots.shape) * scale, prior)
+        change = change.reshape(-1, PARAMS, mask.shape[1]).swapaxes(1, 2)
+        tried = _bounded(spots, change * scale, prior)
         tried_left = residuals(model(tried)[0])
-        better = objective(tried_left, tried) < objective(left, spots)
+        tried_cost = objective(tried_left, tried)
+        better = tried_cost < cost
         spots = jnp.where(better[:, None, None], tried, spots)
-        return spots, damping * jnp.where(better, 0.2, 8.0)
+        left = jnp.where(better[:, None], tried_left, left)
+        damping *= jnp.where(better, 0.2, 8.0)
+        return spots, left, jnp.where(better, tried_cost, cost), damping
 
     damping = jnp.full(len(spots), _DAMPING, jnp.float32)
-    spots, _ = jax.lax.fori_loop(0, iterations, step, (spots, damping))
-    left = residuals(spot_values(spots, corner, size, bin_pixels))
+    left = residuals(model(spots)[0])
+    state = spots, left, objective(left, spots), damping
+    spots, left, _, _ = jax.lax.fori_loop(0, iterations, step, state)
     penalty = (deviations(spots) ** 2).sum(axis=(1, 2))
     return spots, (left**2).sum(axis=1), penalty, _brightest(left, root)
 
@@ -225,15 +242,22 @@ def _bounded(spots, change, prior):
 
 
 def _solve(matrix, vector):
-    """Solves small positive definite systems, ``[B, n, n]`` and ``[B, n]``, by elimination."""
+    """Solves small positive definite systems, ``[B, n, n]`` and ``[B, n]``: Gauss-Jordan in blocks.
+
+    Without LAPACK: called by two threads at a time it waits for ever on XLA's pool of two.
+    """
     n = vector.shape[1]
-    system = jnp.concatenate([matrix, vector[..., None]], axis=2)
+    system = jnp.concatenate([matrix, vector[..., None]], axis=2)  # columns not yet eliminated
+    for first in range(0, n, _BLOCK):
+        size = min(_BLOCK, n - first)
 
-    def eliminate(k, system):
-        row = jax.lax.dynamic_slice_in_dim(system, k, 1, axis=1)
-        row = row / jax.lax.dynamic_slice_in_dim(row, k, 1, axis=2)
-        column = jax.lax.dynamic_slice_in_dim(system, k, 1, axis=2)
-        is_row = (jnp.arange(n) == k)[:, None]
-        return jnp.where(is_row, row, system - column * row)
+        def eliminate(k, rows, size=size):
+            row = jax.lax.dynamic_slice_in_dim(rows, k, 1, axis=1)
+            row = row / jax.lax.dynamic_slice_in_dim(row, k, 1, axis=2)
+            column = jax.lax.dynamic_slice_in_dim(rows, k, 1, axis=2)
+            return jnp.where((jnp.arange(size) == k)[:, None], row, rows - column * row)
 
-    return jax.lax.fori_loop(0, n, eliminate, system)[..., n]
+        rows = jax.lax.fori_loop(0, size, eliminate, system[:, first : first + size])[:, :, size:]
+        others = system[:, :, size:] - system[:, :, :size] @ rows
+        system = jax.lax.dynamic_update_slice(others, rows, (0, first, 0))
+    return system[..., 0]

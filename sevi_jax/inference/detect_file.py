@@ -1,16 +1,23 @@
 """A file of camera frames to a file of electrons, in bounded memory; knows no shells."""
 
 import collections
+import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator
+import pickle
+import queue
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
 import sevi_jax
+from sevi_jax import memory
 from sevi_jax.data import fields
 from sevi_jax.data.frame_files import FoundElectrons, FrameTable, check_event_path, open_frames
 from sevi_jax.detection.blur import position_blur
@@ -20,7 +27,9 @@ from sevi_jax.synthesis.frames import SpotModel
 
 PIXELS_AT_ONCE = 32 << 20  # of a block of frames
 MOST_AT_ONCE = 256  # frames of a block
-WORKERS = 2  # blocks that are searched at the same time
+THREADS = 3  # that search blocks at the same time where there is one process
+PROCESSES = 2
+BLOCKS_WORTH_IT = 4  # for each further process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +68,10 @@ class Summary:
 
 
 def detect_file(
-    path: str | pathlib.Path, output: str | pathlib.Path, progress: bool = True
+    path: str | pathlib.Path,
+    output: str | pathlib.Path,
+    progress: bool = True,
+    processes: int | None = None,
 ) -> Summary:
     """Finds the electrons on all frames of a file.
 
@@ -72,21 +84,28 @@ def detect_file(
             (half-widths of the detector), amplitude (grey levels) and residual (chi-square per bin
             around the electron; far above 1: do not trust it), with the attribute blur.
         progress: show frames per second and the time left on stderr.
+        processes: that search at the same time, each on a core of its own and with 0.6 GiB; None
+            for two where there are two cores. One on a GPU. The result does not depend on it.
 
     Raises:
         InputError: the input is not such a file, or the output cannot be written.
     """
     path, output = pathlib.Path(path), pathlib.Path(output)
     check_event_path(output)
+    if processes is None:
+        processes = min(PROCESSES, len(os.sched_getaffinity(0)))
+    if jax.default_backend() != "cpu":
+        processes = 1
     with open_frames(path) as table, FoundElectrons(output, _identity(path, table)) as found:
         resumed = found.progress.frames
         batch = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // table.size**2))
+        batch = table.block_frames(batch)
         model = _model(table, found, batch)
         detector = Detector(table.size, model, batch)
         blur = _blur(table, found, detector, batch)
         with tqdm(total=table.number, initial=resumed, unit=" frames", desc=path.name,
                   disable=not progress, smoothing=0.05) as bar:  # fmt: skip
-            for ids, detections in _detected(table, detector, batch, resumed):
+            for ids, detections in _detected(path, table, detector, batch, resumed, processes):
                 found.add(
                     ids[detections.frame],
                     {
@@ -137,30 +156,145 @@ def _blur(table: FrameTable, found: FoundElectrons, detector: Detector, batch: i
 
 
 def _detected(
-    table: FrameTable, detector: Detector, batch: int, start: int
-) -> Iterator[tuple[np.ndarray, Detections]]:
+    path: pathlib.Path, table: FrameTable, detector: Detector, batch: int, start: int,
+    processes: int,
+) -> Iterator[tuple[np.ndarray, Detections]]:  # fmt: skip
     """Yields (ImageId of each frame, electrons) block after block; some are ahead in threads.
 
     Where the file cannot be read any further, what was read before is yielded first.
     """
-    waiting: collections.deque[tuple[np.ndarray, Future[Detections]]] = collections.deque()
-    blocks = table.blocks(batch, start)
-    failure = None
-    with ThreadPoolExecutor(WORKERS) as workers:
+    firsts = range(start, table.number, batch)
+    beside = min(processes - 1, len(firsts) // BLOCKS_WORTH_IT)
+    with contextlib.ExitStack() as stack:
+        # Threads of one process wait for each other's Python; a GPU takes only one process.
+        here = THREADS if beside <= 0 else 1
+        searches: list[Callable[[int], tuple[np.ndarray, Detections]]] = [
+            *(_Search(table, detector, batch) for _ in range(here)),
+            *(stack.enter_context(_SearchBeside(path, detector, batch)) for _ in range(beside)),
+        ]
+        free = queue.SimpleQueue()
+        for search in searches:
+            free.put(search)
+
+        def searched(first: int) -> tuple[np.ndarray, Detections]:
+            search = free.get()
+            try:
+                return search(first)
+            finally:
+                free.put(search)
+
+        threads = stack.enter_context(ThreadPoolExecutor(len(searches)))
+        waiting: collections.deque[Future[tuple[np.ndarray, Detections]]] = collections.deque()
+        try:
+            for first in firsts:
+                if len(waiting) > len(searches):
+                    yield waiting.popleft().result()
+                waiting.append(threads.submit(searched, first))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for coming in waiting:
+                coming.cancel()
+
+
+class _Search:
+    """Searches blocks in this process, one at a time.
+
+    Args:
+        table: an open file of frames.
+        detector: for its frames.
+        batch: frames of a block.
+    """
+
+    def __init__(self, table: FrameTable, detector: Detector, batch: int):
+        self._table, self._detector = table, detector
+        # Used again and again: the system takes longer to give new memory than a copy takes. JAX
+        # takes frames as they are if they begin at a multiple of 64.
+        self._rows = table.buffer(batch)
+        count = batch * table.size**2
+        raw = np.empty(count + 64, np.uint8)
+        self._frames = raw[-raw.ctypes.data % 64 :][:count].reshape(batch, table.size, table.size)
+
+    def __call__(self, first: int) -> tuple[np.ndarray, Detections]:
+        """ImageId of each frame and electrons of the block that begins with frame `first`."""
+        ids, frames = self._table.read_into(self._rows, first)
+        block = self._frames[: len(frames)]
+        block[:] = frames
+        return ids, self._detector.detect(block)
+
+
+class _SearchBeside:
+    """As `_Search`, in a process of its own that reads the file itself; a context manager.
+
+    It ends when this one does, however that may be: its input ends.
+
+    Args:
+        path: file of frames.
+        detector, batch: as for `_Search`.
+    """
+
+    def __init__(self, path: pathlib.Path, detector: Detector, batch: int):
+        self._asked = path, detector.model, batch
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "_SearchBeside":
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"from {__name__} import serve; serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # one core for each process: XLA's threads would wait for each other on the same ones
+            env=os.environ
+            | {"JAX_PLATFORMS": "cpu", "PJRT_NPROC": "1", "NPROC": "1"}
+            | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,  # Ctrl-C is for this process
+        )
+        self._send(self._asked)
+        return self
+
+    def __exit__(self, *unused) -> None:
+        assert self._process
+        self._process.kill()
+        self._process.communicate()
+
+    def __call__(self, first: int) -> tuple[np.ndarray, Detections]:
+        assert self._process
+        assert self._process.stdout
+        try:
+            self._send(first)
+            answer = pickle.load(self._process.stdout)
+        except (EOFError, BrokenPipeError):
+            raise InputError(
+                f"{self._asked[0]}: a process that searched it has ended (status "
+                f"{self._process.wait()}), perhaps for want of memory; the same command goes on "
+                "from there"
+            ) from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _send(self, what: object) -> None:
+        assert self._process
+        assert self._process.stdin
+        pickle.dump(what, self._process.stdin)
+        self._process.stdin.flush()
+
+
+def serve() -> None:
+    """Searches blocks for `_SearchBeside`, asked and answered through standard input and output."""
+    memory.keep_together()
+    asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what anything else prints is no answer
+    path, model, batch = pickle.load(asked)
+    with open_frames(path) as table:
+        search = _Search(table, Detector(table.size, model, batch), batch)
         while True:
             try:
-                ids, frames = next(blocks)
-            except StopIteration:
-                break
+                first = pickle.load(asked)
+            except EOFError:
+                return
+            try:
+                answer = search(first)
             except InputError as error:
-                failure = error
-                break
-            waiting.append((ids, workers.submit(detector.detect, frames.copy())))
-            if len(waiting) > WORKERS:
-                ids, coming = waiting.popleft()
-                yield ids, coming.result()
-        while waiting:
-            ids, coming = waiting.popleft()
-            yield ids, coming.result()
-    if failure:
-        raise failure
+                answer = error
+            pickle.dump(answer, answers)
+            answers.flush()

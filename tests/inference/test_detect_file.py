@@ -96,7 +96,7 @@ def test_interrupted_run_goes_on_to_the_same_result(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Detector, "detect", stops)
-        patch.setattr(module, "WORKERS", 1)
+        patch.setattr(module, "THREADS", 1)
         with pytest.raises(KeyboardInterrupt):
             detect_file(tmp_path / "a.h5", tmp_path / "e.h5", progress=False)
     assert not (tmp_path / "e.h5").exists()
@@ -108,7 +108,7 @@ def test_interrupted_run_goes_on_to_the_same_result(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         calls.clear()
         patch.setattr(Detector, "detect", stops)
-        patch.setattr(module, "WORKERS", 1)
+        patch.setattr(module, "THREADS", 1)
         with pytest.raises(KeyboardInterrupt):
             detect_file(tmp_path / "a.h5", tmp_path / "e.h5", progress=False)
     write_file(tmp_path / "a.h5", seed=1)
@@ -130,7 +130,50 @@ def test_frames_without_electrons_give_an_empty_table(tmp_path):
     assert len(read(tmp_path / "e.h5")) == 0
 
 
-def test_damaged_chunk_keeps_what_was_done(tmp_path):
+@pytest.fixture
+def beside(monkeypatch):
+    """Lets short files be searched by two processes; the blocks that the other one was given."""
+    monkeypatch.setattr(module, "BLOCKS_WORTH_IT", 1)
+    given, search = [], module._SearchBeside.__call__
+
+    def noted(self, first):
+        given.append(first)
+        return search(self, first)
+
+    monkeypatch.setattr(module._SearchBeside, "__call__", noted)
+    return given
+
+
+def test_two_processes_find_what_one_finds(tmp_path, beside):
+    write_file(tmp_path / "a.h5", np.arange(NUMBER)[::-1])
+    for processes in (1, 2):
+        output = tmp_path / f"{processes}.h5"
+        assert not beside
+        detect_file(tmp_path / "a.h5", output, progress=False, processes=processes)
+    assert beside
+    np.testing.assert_array_equal(read(tmp_path / "2.h5"), read(tmp_path / "1.h5"))
+
+
+def test_process_that_is_killed_is_said_and_what_was_done_stays(tmp_path, beside, monkeypatch):
+    write_file(tmp_path / "a.h5")
+
+    class Killed(module._SearchBeside):
+        def __call__(self, first):
+            self._process.kill()
+            return super().__call__(first)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_SearchBeside", Killed)
+        with pytest.raises(InputError, match=r"a\.h5: .* ended \(status -9\).* goes on"):
+            detect_file(tmp_path / "a.h5", tmp_path / "e.h5", progress=False, processes=2)
+    assert not (tmp_path / "e.h5").exists()
+    detect_file(tmp_path / "a.h5", tmp_path / "e.h5", progress=False, processes=1)
+    detect_file(tmp_path / "a.h5", tmp_path / "whole.h5", progress=False, processes=1)
+    np.testing.assert_array_equal(read(tmp_path / "e.h5"), read(tmp_path / "whole.h5"))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_damaged_chunk_keeps_what_was_done(tmp_path, beside, processes):
     write_file(tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5") as file:
         chunk = file["FinalImage"].id.get_chunk_info(9)
@@ -140,6 +183,6 @@ def test_damaged_chunk_keeps_what_was_done(tmp_path):
     (tmp_path / "a.h5").write_bytes(data)
     (tmp_path / "e.h5").write_bytes(b"of before")
     with pytest.raises(InputError, match=r"a\.h5, table FinalImage: found unreadable data"):
-        detect_file(tmp_path / "a.h5", tmp_path / "e.h5", progress=False)
+        detect_file(tmp_path / "a.h5", tmp_path / "e.h5", progress=False, processes=processes)
     assert (tmp_path / "e.h5").read_bytes() == b"of before"
     assert (tmp_path / "e.h5.partial/record.json").exists()
