@@ -149,7 +149,7 @@ def run(main: Callable[[], int | None], module: str, document: str | None) -> No
     """Runs a command line and exits.
 
     Exit status: what `main` returns (None: 0); 2 with one line on stderr for a mistake of the
-    user's, and for a disk that is full, read-only or somebody else's.
+    user's, and for a disk that is full, read-only or somebody else's; 130 after Ctrl-C.
 
     Args:
         main: the command, after the flags are parsed.
@@ -176,10 +176,13 @@ def run(main: Callable[[], int | None], module: str, document: str | None) -> No
         where = f"{error.filename}: " if error.filename else ""
         print(f"{module}: {where}{error.strerror or _reason(error)}", file=sys.stderr)
         _leave()
+    except KeyboardInterrupt:
+        print(f"{module}: interrupted", file=sys.stderr)
+        _leave(130)  # as shells say it of SIGINT
 
 
-def _leave() -> None:
-    """Ends with status 2, without what the interpreter does at its end.
+def _leave(status: int = 2) -> None:
+    """Ends without what the interpreter does at its end.
 
     HDF5 crashes there after a file that could not be closed, and Orbax waits there for a checkpoint
     that other processes do not finish any more.
@@ -191,4 +194,4 @@ def _leave() -> None:
 
         with contextlib.suppress(Exception):
             jax.distributed.shutdown()  # waits for the others, should there be some, to end too
-    os._exit(2)
+    os._exit(status)

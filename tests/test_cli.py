@@ -81,6 +81,13 @@ def test_help_shows_examples_and_flags(module, tmp_path):
     assert listing(tmp_path) == {}
 
 
+def test_ctrl_c_is_one_line():
+    stopped = "from sevi_jax import commands\ndef main(): raise KeyboardInterrupt\n"
+    line = [sys.executable, "-c", f"{stopped}commands.run(main, 'sevi_jax.detect', None)"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "sevi_jax.detect: interrupted\n")
+
+
 def test_quick_trains_end_to_end_and_judges_itself(quick_run):
     workdir, said = quick_run
     assert "distance of the angular densities" in said
