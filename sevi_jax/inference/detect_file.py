@@ -29,7 +29,7 @@ PIXELS_AT_ONCE = 32 << 20  # of a block of frames
 MOST_AT_ONCE = 256  # frames of a block
 THREADS = 3  # that search blocks at the same time where there is one process
 PROCESSES = 2
-BLOCKS_WORTH_IT = 4  # for each further process
+BLOCKS_WORTH_IT = 16  # for each further process, which takes some seconds to start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def detect_file(
     path, output = pathlib.Path(path), pathlib.Path(output)
     check_event_path(output)
     if processes is None:
-        processes = min(PROCESSES, len(os.sched_getaffinity(0)))
+        processes = min(PROCESSES, _cores())
     if jax.default_backend() != "cpu":
         processes = 1
     with open_frames(path) as table, FoundElectrons(output, _identity(path, table)) as found:
@@ -195,6 +195,13 @@ def _detected(
         finally:
             for coming in waiting:
                 coming.cancel()
+
+
+def _cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _Search:
