@@ -131,11 +131,13 @@ def _spot_patch(patch, amplitude, width, correlation, half_width, centre, first)
     pixel = jnp.arange(patch, dtype=jnp.float32)
     last = jnp.ceil(centre + half_width) - 1
     inside = pixel <= (last - first)[:, None]
-    point = pixel[:, None] + jnp.arange(SUBPIXELS, dtype=jnp.float32) / SUBPIXELS
-    offset = (point.reshape(-1) - (centre - first)[:, None]) / width
-    dx, dz = offset[0, :, None], offset[1, None, :]
-    # A sum of squares, which rounding cannot make negative where |rho| is near 1.
-    squared = (dx + correlation * dz) ** 2 + (1 - correlation**2) * dz**2
-    values = jnp.exp(-squared / 2)
-    mean = values.reshape(patch, SUBPIXELS, patch, SUBPIXELS).mean(axis=(1, 3))
+    x, z = (pixel - (centre - first)[:, None]) / width  # first points of the pixels
+    step = jnp.arange(SUBPIXELS, dtype=jnp.float32) / SUBPIXELS / width
+    a, b = step[:, None], step[None, :]  # to a pixel's other points, along both axes
+    # (x + a) (z + b) = x z + x b + a z + a b, so that the sum over the points is a matrix product
+    x, z = x[:, None, None], z[:, None, None]
+    left = jnp.exp(-((x + a) ** 2) / 2 - correlation * (x + a) * b).reshape(patch, -1)
+    right = jnp.exp(-((z + b) ** 2) / 2 - correlation * a * z).reshape(patch, -1)
+    mean = jnp.matmul(left, right.T, precision="highest") / SUBPIXELS**2
+    mean *= jnp.exp(-correlation * x[:, 0] * z[:, 0].T)
     return jnp.where(inside[0][:, None] & inside[1][None, :], amplitude * mean, 0.0)
