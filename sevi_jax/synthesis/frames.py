@@ -80,8 +80,9 @@ def render_frame(
 
     A spot is ``A exp(-(dx^2 + dz^2 + 2 rho dx dz) / (2 s^2))``, averaged over 5 x 5 points per
     pixel, on the pixels that touch the square of half-width ``s sqrt(2 ln A)`` around the electron
-    (where the spot falls below 1); elsewhere 0. A spot with A <= 1 or s = 0 gives nothing. What
-    lies outside the picture is cut off.
+    (where the spot falls below 1); elsewhere 0. A spot with A <= 1 or s = 0 gives nothing; s is
+    taken as a fifth of a pixel at least, the distance of the points. What lies outside the picture
+    is cut off.
 
     One spot at a time is evaluated on a patch of static size, so memory does not depend on N.
 
@@ -110,7 +111,7 @@ def _sum_of_spots(positions, mask, amplitude, width, correlation, size, model):
     amplitude = jnp.where(mask & (width > 0) & (amplitude > 1), amplitude, 0.0)
     half_width = width * jnp.sqrt(2 * jnp.log(jnp.maximum(amplitude, 1.0))) * pixels_per_unit
     half_width = jnp.minimum(half_width, largest)
-    width = jnp.where(width > 0, width, 1.0) * pixels_per_unit
+    width = jnp.maximum(width * pixels_per_unit, 1 / SUBPIXELS)
     centre = jnp.where(mask[:, None], (positions + 1) * pixels_per_unit, 0.0)
     # The patch starts inside the frame; a margin takes what sticks out at its end.
     first = jnp.clip(jnp.floor(centre - half_width[:, None]), 0, size)
