@@ -41,6 +41,7 @@ class Summary:
         electrons: found.
         resumed: frames that an earlier run had done.
         repeated: frames whose ImageId an earlier frame of the file has.
+        missing: numbers between the smallest and the largest ImageId that no frame has.
         model: the spots' shapes as estimated from the file.
         blur: standard deviation of the errors of x and of z, half-widths; see `detection.blur`.
     """
@@ -49,6 +50,7 @@ class Summary:
     electrons: int
     resumed: int
     repeated: int
+    missing: int
     model: SpotModel
     blur: float
 
@@ -64,6 +66,10 @@ class Summary:
             rows.insert(0, f"{self.resumed} frames were done before")
         if self.repeated:
             rows.append(f"warning: {self.repeated} frames have the ImageId of an earlier frame")
+        if self.missing:
+            rows.append(
+                f"warning: {self.missing} ImageIds between the first and last have no frame"
+            )
         return "\n".join(rows)
 
 
@@ -121,7 +127,9 @@ def detect_file(
         done = found.progress
         found.finish(blur)
         ids = done.notes["ids"]
-        return Summary(table.number, done.electrons, resumed, len(ids) - len(set(ids)), model, blur)
+        different = len(set(ids))
+        repeated, missing = len(ids) - different, max(ids) - min(ids) + 1 - different
+        return Summary(table.number, done.electrons, resumed, repeated, missing, model, blur)
 
 
 def _identity(path: pathlib.Path, table: FrameTable) -> dict:

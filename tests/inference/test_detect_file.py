@@ -115,11 +115,12 @@ def test_interrupted_run_goes_on_to_the_same_result(tmp_path, monkeypatch):
     assert detect_file(tmp_path / "a.h5", tmp_path / "e.h5", progress=False).resumed == 0
 
 
-def test_repeated_ids_are_kept_and_said(tmp_path):
+def test_repeated_and_missing_ids_are_said(tmp_path):
     write_file(tmp_path / "a.h5", np.array([0, 1, 2, 3, 4, 4, 4, 7, 8, 0]))
     summary = detect_file(tmp_path / "a.h5", tmp_path / "e.h5", progress=False)
-    assert summary.repeated == 3
+    assert (summary.repeated, summary.missing) == (3, 2)
     assert "3 frames have the ImageId of an earlier frame" in str(summary)
+    assert "2 ImageIds between the first and last have no frame" in str(summary)
 
 
 def test_frames_without_electrons_give_an_empty_table(tmp_path):
