@@ -193,8 +193,9 @@ def read(kind: str, path: pathlib.Path) -> None:
         read_images(path)
     elif kind == "frames":
         with open_frames(path) as frames:
-            for _ in frames.blocks(2):
-                pass
+            buffer = frames.buffer(frames.block_frames(2))
+            for first in range(0, frames.number, len(buffer)):
+                frames.read_into(buffer, first)
     elif kind == "answers":
         read_answer(path)
     else:

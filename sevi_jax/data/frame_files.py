@@ -60,16 +60,8 @@ class FrameTable:
             )
         self.size = shape[0]
 
-    def blocks(self, frames: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (ImageId ``[n]`` int64, frames ``[n, size, size]`` uint8), n at most `frames`.
-
-        The next block is read while the caller works; arrays are valid until the next step.
-        """
-        for first, block in self._table.blocks(frames * self._table.row_bytes, start=start):
-            yield self._checked(first, block)
-
     def block_frames(self, frames: int) -> int:
-        """Frames of each of the `blocks`: whole chunks of the file."""
+        """Frames of a block of about so many: whole chunks of the file, none read twice."""
         return self._table.block_rows(frames * self._table.row_bytes)
 
     def buffer(self, frames: int) -> np.ndarray:
@@ -77,10 +69,15 @@ class FrameTable:
         return self._table.buffer(frames)
 
     def read_into(self, buffer: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
-        """As one of the `blocks`, from frame `first` on, with views of `buffer`."""
-        return self._checked(first, self._table.read_into(buffer, first))
+        """Reads as many frames from `first` on as `buffer` holds, or there are.
 
-    def _checked(self, first: int, block: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        Returns:
+            ImageId, ``[n]`` int64, and the frames, ``[n, size, size]`` uint8, a view of `buffer`.
+
+        Raises:
+            InputError: the file cannot be read there, or a number has more than 32 bits.
+        """
+        block = self._table.read_into(buffer, first)
         ids = block[fields.IMAGE_ID.name].astype(np.int64)
         if ids.min() < -(2**31) or ids.max() >= 2**31:
             row = first + int(np.abs(ids).argmax())

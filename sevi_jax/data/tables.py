@@ -188,22 +188,18 @@ class Table:
             columns = sorted({*self._columns.values()})
             self._dtype = np.dtype([(name, dtype[name]) for name in columns])
 
-    def blocks(
-        self, block_bytes: int = BLOCK_BYTES, *, start: int = 0
-    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """Yields (first row, columns by name) block after block, in file order from row `start` on.
+    def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """Yields (first row, columns by name) block after block, in file order.
 
         The next block is read in a thread while the caller works on this one; memory is two blocks
         of `block_bytes` or of one chunk, whichever is larger. The columns are views that are valid
         until the next step.
         """
         rows = self.block_rows(block_bytes)
-        if start >= self.rows:
-            return
         buffers = [self.buffer(min(rows, self.rows)) for _ in range(2)]
         with ThreadPoolExecutor(max_workers=1) as reader:
-            coming = reader.submit(self.read_into, buffers[0], start)
-            for number, first in enumerate(range(start, self.rows, rows)):
+            coming = reader.submit(self.read_into, buffers[0], 0)
+            for number, first in enumerate(range(0, self.rows, rows)):
                 block = coming.result()
                 if first + rows < self.rows:
                     other = buffers[(number + 1) % 2]

@@ -149,7 +149,7 @@ def _model(table: FrameTable, found: FoundElectrons, batch: int) -> SpotModel:
     """The spots' shapes: as recorded by the run that began, else from the first block."""
     notes = found.progress.notes
     if "model" not in notes:
-        _, frames = next(table.blocks(batch))
+        _, frames = table.read_into(table.buffer(batch), 0)
         notes |= {"model": dataclasses.asdict(estimate_model(frames)), "ids": []}
     return SpotModel(**notes["model"])
 
@@ -158,7 +158,7 @@ def _blur(table: FrameTable, found: FoundElectrons, detector: Detector, batch: i
     """The errors of positions: as recorded by the run that began, else from the first block."""
     notes = found.progress.notes
     if "blur" not in notes:
-        _, frames = next(table.blocks(batch))
+        _, frames = table.read_into(table.buffer(batch), 0)
         notes["blur"] = position_blur(detector, detector.detect(frames), len(frames))
     return notes["blur"]
 
@@ -175,7 +175,7 @@ def _detected(
     beside = min(processes - 1, len(firsts) // BLOCKS_WORTH_IT)
     with contextlib.ExitStack() as stack:
         # Threads of one process wait for each other's Python; a GPU takes only one process.
-        here = THREADS if beside <= 0 else 1
+        here = 1 if beside else THREADS
         searches: list[Callable[[int], tuple[np.ndarray, Detections]]] = [
             *(_Search(table, detector, batch) for _ in range(here)),
             *(stack.enter_context(_SearchBeside(path, detector, batch)) for _ in range(beside)),
