@@ -217,7 +217,7 @@ def main() -> int:
         parser.error(f"--minutes={args.minutes:g} must be at least {2 * WARM_MINUTES}")
     if not args.summary:
         os.nice(19)
-        memory.keep_together()  # as the commands do
+        memory.keep()  # as the commands do
         with (
             tempfile.TemporaryDirectory(prefix="sevi_jax_soak_") as name,
             args.output.open("w") as file,

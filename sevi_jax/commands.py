@@ -164,7 +164,7 @@ def run(main: Callable[[], int | None], module: str, document: str | None) -> No
             default = "" if flag.default in (None, "", []) else f" (default: {flag.default})"
             print(f"  --{flag.name}\n      {flag.help}{default}")
         sys.exit(0)
-    memory.keep_together()
+    memory.keep()
     keep_compiled_programs()
     try:
         _parse(sys.argv)

@@ -1,26 +1,36 @@
-"""What glibc's malloc is told, so that a process does not grow for hours; elsewhere nothing."""
+"""What glibc's malloc is told: to be quick, and not to grow for hours; elsewhere nothing."""
 
 import contextlib
 import ctypes
 import os
 
+# by the name in the environment: the number in malloc.h, and the value
+_OPTIONS = {
+    "MALLOC_ARENA_MAX": (-8, 1),
+    "MALLOC_MMAP_MAX_": (-4, 0),
+    "MALLOC_TRIM_THRESHOLD_": (-1, -1),  # never by itself
+}
 
-def keep_together() -> None:
-    """Lets malloc share two heaps among all threads; before they start.
 
-    It would give each of a few dozen threads of XLA and TensorStore a heap of its own, up to eight
-    per core; what they free in turn then fits nowhere, and a process grows for hours. The
-    environment's MALLOC_ARENA_MAX stands instead where it is set.
+def keep() -> None:
+    """Lets malloc keep what is freed, in one heap for all threads; before they start.
+
+    It would ask the system for the hundreds of MiB of every step anew, page by page, which was an
+    eighth of the step (docs/performance.md); and it would give each of a few dozen threads of XLA
+    and TensorStore a heap of its own, up to eight per core: what they free in turn then fits
+    nowhere, and a process grows for hours. What the environment says of malloc stands instead.
     """
-    if "MALLOC_ARENA_MAX" not in os.environ:
-        with _another_malloc():
-            ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX
+    with _another_malloc():
+        malloc = ctypes.CDLL(None)
+        for name, option in _OPTIONS.items():
+            if name not in os.environ:
+                malloc.mallopt(*option)
 
 
 def give_back() -> None:
     """Gives the system what is free; now and then, for it must be asked for anew.
 
-    Else it depends on the order of what is taken and freed for how long a heap still grows.
+    Else it depends on the order of what is taken and freed for how long the heap still grows.
     """
     with _another_malloc():
         ctypes.CDLL(None).malloc_trim(0)

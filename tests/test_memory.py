@@ -1,4 +1,4 @@
-"""glibc's malloc in a process of its own: how many heaps, and what is given back."""
+"""glibc's malloc in a process of its own: how many heaps, what is kept, and what is given back."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ HEAPS = """
 import ctypes, sys, threading
 from sevi_jax import memory
 if sys.argv[1] == "yes":
-    memory.keep_together()
+    memory.keep()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
 libc.fopen.argtypes = ctypes.c_char_p, ctypes.c_char_p
@@ -31,7 +31,7 @@ libc.fclose(file)
 """
 
 
-def test_threads_share_two_heaps_unless_the_environment_says_otherwise(tmp_path):
+def test_threads_share_one_heap_unless_the_environment_says_otherwise(tmp_path):
     found = []
     for shared, limit in (("no", None), ("yes", None), ("yes", "4")):
         env = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
@@ -39,13 +39,13 @@ def test_threads_share_two_heaps_unless_the_environment_says_otherwise(tmp_path)
         subprocess.run([sys.executable, "-c", HEAPS, shared], cwd=tmp_path, env=env, check=True)
         found.append((tmp_path / "heaps.xml").read_text().count("<heap nr="))
     assert found[0] > 4
-    assert found[1:] == [2, 4]
+    assert found[1:] == [1, 4]
 
 
 FREE_BELOW = """
 import ctypes
 from sevi_jax import memory
-memory.keep_together()
+memory.keep()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
 def resident_mib():
@@ -70,3 +70,30 @@ def test_free_memory_below_a_block_in_use_is_given_back():
     freed, given_back = map(float, done.stdout.split())
     assert freed > 80
     assert given_back < 15
+
+
+LARGE = """
+import ctypes, resource, sys
+from sevi_jax import memory
+if sys.argv[1] == "yes":
+    memory.keep()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+for _ in range(10):
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = libc.malloc(100_000_000)
+    ctypes.memset(block, 1, 100_000_000)
+    libc.free(block)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
+"""
+
+
+def test_large_blocks_are_asked_of_the_system_once():
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    faults = []
+    for kept in ("no", "yes"):
+        line = [sys.executable, "-c", LARGE, kept]
+        done = subprocess.run(line, env=env, check=True, capture_output=True, text=True)
+        faults.append(int(done.stdout))
+    assert faults[0] > 20  # as pages of 4 KiB or 2 MiB
+    assert faults[1] < 5

@@ -296,7 +296,7 @@ class _SearchBeside:
 
 def serve() -> None:
     """Searches blocks for `_SearchBeside`, asked and answered through standard input and output."""
-    memory.keep_together()
+    memory.keep()
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anything else prints is no answer
     path, model, batch = pickle.load(asked)
