@@ -29,7 +29,7 @@ PIXELS_AT_ONCE = 32 << 20  # of a block of frames
 MOST_AT_ONCE = 256  # frames of a block
 THREADS = 3  # that search blocks at the same time where there is one process
 PROCESSES = 2
-BLOCKS_WORTH_IT = 16  # for each further process, which takes some seconds to start
+BLOCKS_WORTH_IT = 4  # for each further process, which takes some seconds to start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,18 +100,35 @@ def detect_file(
     check_event_path(output)
     if processes is None:
         processes = min(PROCESSES, _cores())
+    if processes > 1:
+        # One core for each: XLA's threads would wait for each other on the same ones. It looks when
+        # JAX begins; a process in which it has begun is somewhat slower.
+        os.environ |= {"PJRT_NPROC": "1", "NPROC": "1"}
     if jax.default_backend() != "cpu":
         processes = 1
-    with open_frames(path) as table, FoundElectrons(output, _identity(path, table)) as found:
-        resumed = found.progress.frames
+    with (
+        open_frames(path) as table,
+        FoundElectrons(output, _identity(path, table)) as found,
+        contextlib.ExitStack() as stack,
+    ):
+        resumed, notes = found.progress.frames, found.progress.notes
         batch = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // table.size**2))
         batch = table.block_frames(batch)
+        firsts = range(resumed, table.number, batch)
+        beside = min(processes - 1, len(firsts) // BLOCKS_WORTH_IT)
+        # these load JAX while the spots' shapes are estimated
+        others = [stack.enter_context(_SearchBeside(path, batch)) for _ in range(beside)]
         model = _model(table, found, batch)
         detector = Detector(table.size, model, batch)
-        blur = _blur(table, found, detector, batch)
+        # Threads of one process wait for each other's Python; a GPU takes only one process.
+        here = [_Search(table, detector, batch) for _ in range(1 if others else THREADS)]
+        for other in others:
+            other.begin(model)
         with tqdm(total=table.number, initial=resumed, unit=" frames", desc=path.name,
                   disable=not progress, smoothing=0.05) as bar:  # fmt: skip
-            for ids, detections in _detected(path, table, detector, batch, resumed, processes):
+            for ids, detections in _searched(firsts, [*here, *others]):
+                if "blur" not in notes:  # while the next blocks are searched
+                    notes["blur"] = position_blur(detector, detections, len(ids))
                 found.add(
                     ids[detections.frame],
                     {
@@ -121,15 +138,14 @@ def detect_file(
                         fields.RESIDUAL: detections.residual,
                     },
                 )
-                found.progress.notes["ids"] += ids.tolist()
+                notes["ids"] += ids.tolist()
                 found.record(len(ids))
                 bar.update(len(ids))
-        done = found.progress
+        electrons, ids, blur = found.progress.electrons, notes["ids"], notes["blur"]
         found.finish(blur)
-        ids = done.notes["ids"]
         different = len(set(ids))
         repeated, missing = len(ids) - different, max(ids) - min(ids) + 1 - different
-        return Summary(table.number, done.electrons, resumed, repeated, missing, model, blur)
+        return Summary(table.number, electrons, resumed, repeated, missing, model, blur)
 
 
 def _identity(path: pathlib.Path, table: FrameTable) -> dict:
@@ -154,44 +170,26 @@ def _model(table: FrameTable, found: FoundElectrons, batch: int) -> SpotModel:
     return SpotModel(**notes["model"])
 
 
-def _blur(table: FrameTable, found: FoundElectrons, detector: Detector, batch: int) -> float:
-    """The errors of positions: as recorded by the run that began, else from the first block."""
-    notes = found.progress.notes
-    if "blur" not in notes:
-        _, frames = table.read_into(table.buffer(batch), 0)
-        notes["blur"] = position_blur(detector, detector.detect(frames), len(frames))
-    return notes["blur"]
+def _searched(
+    firsts: range, searches: list[Callable[[int], tuple[np.ndarray, Detections]]]
+) -> Iterator[tuple[np.ndarray, Detections]]:
+    """Yields (ImageId of each frame, electrons) of the blocks that begin with frames `firsts`.
 
-
-def _detected(
-    path: pathlib.Path, table: FrameTable, detector: Detector, batch: int, start: int,
-    processes: int,
-) -> Iterator[tuple[np.ndarray, Detections]]:  # fmt: skip
-    """Yields (ImageId of each frame, electrons) block after block; some are ahead in threads.
-
-    Where the file cannot be read any further, what was read before is yielded first.
+    Some are ahead, each search in a thread. Where the file cannot be read any further, what was
+    read before is yielded first.
     """
-    firsts = range(start, table.number, batch)
-    beside = min(processes - 1, len(firsts) // BLOCKS_WORTH_IT)
-    with contextlib.ExitStack() as stack:
-        # Threads of one process wait for each other's Python; a GPU takes only one process.
-        here = 1 if beside else THREADS
-        searches: list[Callable[[int], tuple[np.ndarray, Detections]]] = [
-            *(_Search(table, detector, batch) for _ in range(here)),
-            *(stack.enter_context(_SearchBeside(path, detector, batch)) for _ in range(beside)),
-        ]
-        free = queue.SimpleQueue()
-        for search in searches:
+    free = queue.SimpleQueue()
+    for search in searches:
+        free.put(search)
+
+    def searched(first: int) -> tuple[np.ndarray, Detections]:
+        search = free.get()
+        try:
+            return search(first)
+        finally:
             free.put(search)
 
-        def searched(first: int) -> tuple[np.ndarray, Detections]:
-            search = free.get()
-            try:
-                return search(first)
-            finally:
-                free.put(search)
-
-        threads = stack.enter_context(ThreadPoolExecutor(len(searches)))
+    with ThreadPoolExecutor(len(searches)) as threads:
         waiting: collections.deque[Future[tuple[np.ndarray, Detections]]] = collections.deque()
         try:
             for first in firsts:
@@ -245,11 +243,12 @@ class _SearchBeside:
 
     Args:
         path: file of frames.
-        detector, batch: as for `_Search`.
+        batch: frames of a block.
     """
 
-    def __init__(self, path: pathlib.Path, detector: Detector, batch: int):
-        self._asked = path, detector.model, batch
+    def __init__(self, path: pathlib.Path, batch: int):
+        self._path = path
+        self._batch = batch
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "_SearchBeside":
@@ -257,14 +256,15 @@ class _SearchBeside:
             [sys.executable, "-c", f"from {__name__} import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # one core for each process: XLA's threads would wait for each other on the same ones
             env=os.environ
-            | {"JAX_PLATFORMS": "cpu", "PJRT_NPROC": "1", "NPROC": "1"}
-            | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             start_new_session=True,  # Ctrl-C is for this process
         )
-        self._send(self._asked)
         return self
+
+    def begin(self, model: SpotModel) -> None:
+        """Says what the spots look like; before the first block."""
+        self._send((self._path, model, self._batch))
 
     def __exit__(self, *unused) -> None:
         assert self._process
@@ -274,15 +274,11 @@ class _SearchBeside:
     def __call__(self, first: int) -> tuple[np.ndarray, Detections]:
         assert self._process
         assert self._process.stdout
+        self._send(first)
         try:
-            self._send(first)
             answer = pickle.load(self._process.stdout)
-        except (EOFError, BrokenPipeError):
-            raise InputError(
-                f"{self._asked[0]}: a process that searched it has ended (status "
-                f"{self._process.wait()}), perhaps for want of memory; the same command goes on "
-                "from there"
-            ) from None
+        except EOFError:
+            raise self._ended() from None
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -290,8 +286,18 @@ class _SearchBeside:
     def _send(self, what: object) -> None:
         assert self._process
         assert self._process.stdin
-        pickle.dump(what, self._process.stdin)
-        self._process.stdin.flush()
+        try:
+            pickle.dump(what, self._process.stdin)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
+
+    def _ended(self) -> InputError:
+        assert self._process
+        return InputError(
+            f"{self._path}: a process that searched it has ended (status {self._process.wait()}), "
+            "perhaps for want of memory; the same command goes on from there"
+        )
 
 
 def serve() -> None:
