@@ -34,6 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import sevi_jax
+from sevi_jax import memory
 from sevi_jax.config import default_config
 from sevi_jax.prng import root_key, stream_key
 from sevi_jax.synthesis.pipeline import (
@@ -245,6 +246,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
+    memory.keep()  # as the commands do
     config = default_config()
     devices = len(jax.devices())
     config.train.batch = config.eval.batch = devices  # which data_mesh checks

@@ -33,7 +33,7 @@ import jax
 import numpy as np
 import optax
 
-from sevi_jax import losses
+from sevi_jax import losses, memory
 from sevi_jax.config import default_config
 from sevi_jax.models.network import ShellNetwork
 from sevi_jax.prng import root_key
@@ -218,6 +218,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="steps a turn")
     parser.add_argument("--output", type=pathlib.Path, help="JSON")
     options = parser.parse_args()
+    memory.keep()  # as the commands do
     torch = Torch(options.torch or torch_python())
     print(f"jax {jax.__version__}, torch {torch.version}, {os.cpu_count()} cores, load "
           f"{os.getloadavg()[0]:.1f}")  # fmt: skip

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from benchmark import describe_machine
 
-from sevi_jax import losses
+from sevi_jax import losses, memory
 from sevi_jax.config import Config, default_config, validate
 from sevi_jax.inference.fit import FitSpec, fit
 from sevi_jax.inference.information import FreeParameters, PictureParams
@@ -263,6 +263,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (0)")
     parser.add_argument("--output", type=pathlib.Path, metavar="FILE.json", help="results")
     args = parser.parse_args()
+    memory.keep()  # as the commands do
     machine = describe_machine()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     numbers = check_numbers(args.small, args.seed)

@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 import jax
 
+from sevi_jax import memory
 from sevi_jax.config import default_config
 from sevi_jax.prng import root_key, stream_key
 from sevi_jax.synthesis.pipeline import SynthesisSpec, draw_pictures
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=pathlib.Path, help="JSON")
     options = parser.parse_args()
+    memory.keep()  # as the commands do
     results: dict = {}
     print(f"{'stage':<34}{'smallest':>12}{'wall: x16':>11}{'x2':>6}{'cpu: x16':>11}{'x2':>6}")
     for name, make in STAGES.items():
