@@ -125,9 +125,9 @@ def main() -> None:
             growth = [b[kind] / a[kind] for a, b in itertools.pairwise(rows)]
             cells.append(f"{rows[-1][kind] / rows[0][kind]:>11.2f}{max(growth):>6.2f}")
         print("".join(cells), flush=True)
-    memory = results["memory"] = [step_memory(2**16), step_memory(2**20)]
-    print(f"memory of a step: {memory[0] / 1e6:.1f} MB, with 16 times the electrons "
-          f"{memory[1] / 1e6:.1f} MB")  # fmt: skip
+    flat = results["memory"] = [step_memory(2**16), step_memory(2**20)]
+    print(f"memory of a step: {flat[0] / 1e6:.1f} MB, with 16 times the electrons "
+          f"{flat[1] / 1e6:.1f} MB")  # fmt: skip
     if options.output:
         options.output.write_text(json.dumps(results, indent=1) + "\n")
 
