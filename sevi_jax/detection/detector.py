@@ -5,6 +5,7 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
+from scipy import ndimage
 
 from sevi_jax.detection.camera import MARGIN, BinnedFrames, bin_frames, sharpen, sharpening
 from sevi_jax.detection.grouping import near_pairs
@@ -20,6 +21,8 @@ FEWEST = 40  # spots from which the model is estimated
 LONE_RESIDUAL = 2.0  # chi-square per bin of a spot from which the model is estimated
 LOOSE = Round(noise=1.0, tightness=3.0, iterations=12, trials=None)
 ELECTRON = 0.5  # mean amplitudes of the faintest electron
+# Squares that are white throughout: twenty electrons on top of each other fill less.
+WHITE_SQUARE, GLARE = 5.0, 6.0  # s: its side, and how far around it light is not from electrons
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,12 +34,14 @@ class Detections:
         positions: x and z, ``[N, 2]`` float64, half-widths of the detector.
         amplitude: peak height of its spot, ``[N]`` float64, grey levels.
         residual: chi-square per bin of the fit around it, ``[N]`` float64: 1 where the model holds.
+        glaring: frames with a white area larger than electrons make; it was left out.
     """
 
     frame: np.ndarray
     positions: np.ndarray
     amplitude: np.ndarray
     residual: np.ndarray
+    glaring: int = 0
 
 
 class Detector:
@@ -63,21 +68,26 @@ class Detector:
         Args:
             frames: ``[F, size, size]`` uint8, first axis x, second z.
         """
-        binned = self._binned(frames)
-        frame, places = self._candidates(binned)
+        binned, glare = self._binned(frames)
+        glaring = int(glare.any(axis=(1, 2)).sum())
+        frame, places = self._candidates(binned, glare)
         if not len(frame):
-            return Detections(np.zeros(0, np.int32), np.zeros((0, 2)), np.zeros(0), np.zeros(0))
+            none = np.zeros(0)
+            return Detections(none.astype(np.int32), none.reshape(0, 2), none, none, glaring)
         spots = Search(binned, frame, places, self._prior, self.bin_pixels).run()
         mean = np.asarray(self._prior.mean)
         positions = (spots.params[:, :2].astype(float) - MARGIN) * self.bin_pixels * 2 / self.size
         is_electron = spots.params[:, AMPLITUDE] > ELECTRON * mean[0]
         is_electron &= ((positions >= 0) & (positions < 2)).all(axis=1)
+        bins = np.clip(spots.params[:, :2].astype(int), 0, glare.shape[1] - 1)
+        is_electron &= ~glare[spots.frame, bins[:, 0], bins[:, 1]]
         spots = spots.take(is_electron)
         return Detections(
             spots.frame,
             positions[is_electron] - 1,
             spots.params[:, AMPLITUDE] * self.model.amplitude_mean / mean[0],
             spots.noise,
+            glaring,
         )
 
     def lone_shapes(self, frames: np.ndarray) -> np.ndarray:
@@ -88,8 +98,8 @@ class Detector:
         Returns:
             ``[n, 3]`` float64.
         """
-        binned = self._binned(frames)
-        frame, places = self._candidates(binned)
+        binned, glare = self._binned(frames)
+        frame, places = self._candidates(binned, glare)
         search = Search(binned, frame, places, self._prior, self.bin_pixels)
         search.refine(LOOSE)
         pairs = near_pairs(frame, places, REACH)
@@ -104,16 +114,29 @@ class Detector:
             [amplitude * width**2 / squared, np.sqrt(squared) * scale, correlation], axis=1
         )
 
-    def _binned(self, frames: np.ndarray) -> BinnedFrames:
+    def _binned(self, frames: np.ndarray) -> tuple[BinnedFrames, np.ndarray]:
+        """The binned frames, without weight where a white area glares, and where, ``[F, h, h]``."""
         missing = max(0, self._batch - len(frames))
         frames = np.pad(frames, ((0, missing), (0, 0), (0, 0))) if missing else frames
-        return bin_frames(frames, self.bin_pixels)
+        binned = bin_frames(frames, self.bin_pixels)
+        white = np.asarray(binned.saturated)
+        side = math.ceil(WHITE_SQUARE * self._prior.mean[1])
+        reach = side + 2 * math.ceil(GLARE * self._prior.mean[1])
+        glare = np.zeros_like(white)
+        for i in np.flatnonzero(white.sum(axis=(1, 2)) >= side**2):
+            filled = ndimage.minimum_filter(white[i], side, mode="constant")
+            glare[i] = ndimage.maximum_filter(filled, reach, mode="constant")
+        if glare.any():
+            binned = binned._replace(weight=jnp.where(glare, 0.0, binned.weight))
+        return binned, glare
 
-    def _candidates(self, binned: BinnedFrames) -> tuple[np.ndarray, np.ndarray]:
+    def _candidates(self, binned: BinnedFrames, glare: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Maxima of the sharpened frames: frame, and place in bins to a fraction of one."""
         grey = np.asarray(sharpen(binned.grey, self._kernel))
         frame, i, j = np.nonzero(grey[:, 1:-1, 1:-1] > self._threshold)
         i, j = i + 1, j + 1
+        seen = ~glare[frame, i, j]
+        frame, i, j = frame[seen], i[seen], j[seen]
         value = grey[frame, i, j]
         is_peak = np.ones(len(value), bool)
         for step in ((-1, -1), (-1, 0), (-1, 1), (0, -1)):  # ties: the last of them

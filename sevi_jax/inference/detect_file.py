@@ -42,6 +42,7 @@ class Summary:
         resumed: frames that an earlier run had done.
         repeated: frames whose ImageId an earlier frame of the file has.
         missing: numbers between the smallest and the largest ImageId that no frame has.
+        glaring: frames with a white area larger than electrons make, which was left out.
         model: the spots' shapes as estimated from the file.
         blur: standard deviation of the errors of x and of z, half-widths; see `detection.blur`.
     """
@@ -51,6 +52,7 @@ class Summary:
     resumed: int
     repeated: int
     missing: int
+    glaring: int
     model: SpotModel
     blur: float
 
@@ -69,6 +71,11 @@ class Summary:
         if self.missing:
             rows.append(
                 f"warning: {self.missing} ImageIds between the first and last have no frame"
+            )
+        if self.glaring:
+            rows.append(
+                f"warning: {self.glaring} frames have a white area larger than electrons make; "
+                "nothing was looked for there"
             )
         return "\n".join(rows)
 
@@ -139,13 +146,16 @@ def detect_file(
                     },
                 )
                 notes["ids"] += ids.tolist()
+                notes["glaring"] = notes.get("glaring", 0) + detections.glaring
                 found.record(len(ids))
                 bar.update(len(ids))
         electrons, ids, blur = found.progress.electrons, notes["ids"], notes["blur"]
         found.finish(blur)
         different = len(set(ids))
         repeated, missing = len(ids) - different, max(ids) - min(ids) + 1 - different
-        return Summary(table.number, electrons, resumed, repeated, missing, model, blur)
+        return Summary(
+            table.number, electrons, resumed, repeated, missing, notes["glaring"], model, blur
+        )
 
 
 def _identity(path: pathlib.Path, table: FrameTable) -> dict:

@@ -113,16 +113,29 @@ def test_hot_pixels_are_no_electrons():
     assert np.hypot(*(where[pairs[:, 0]] - places[pairs[:, 1]]).T).max() < 1.0
 
 
-def test_white_area_leaves_the_rest_of_the_frame_alone():
+def test_white_area_is_left_out_and_the_rest_of_the_frame_alone():
     rng = np.random.default_rng(3)
     places = on_a_grid(rng)
-    frame = frame_of(places, draw_shapes(rng, len(places)), SIZE, SCALE)
+    plain = frame_of(places, draw_shapes(rng, len(places)), SIZE, SCALE)
+    frame = plain.copy()
     frame[60:110, 60:110] = 255
-    where = detect([frame])[0][0]
-    far = np.abs(places - 85).max(axis=1) > 70
+    (where, everywhere), found = detect([frame, plain])
+    assert found.glaring == 1
+    far = np.abs(places - 85).max(axis=1) > 80
     pairs = match(where, places[far], 1.0)
-    assert len(pairs) == far.sum()
-    assert np.isfinite(where).all()
+    assert len(pairs) == len(where) == far.sum()
+    assert len(match(everywhere, places, 1.0)) == len(places)
+
+
+def test_white_knot_of_electrons_is_no_white_area():
+    rng = np.random.default_rng(4)
+    # all within one s of each other: white for 3 s along each axis
+    places = [rng.normal(96, 3, (count, 2)) for count in (6, 12)]
+    frames = [frame_of(where, draw_shapes(rng, len(where)), SIZE, SCALE) for where in places]
+    assert min((frame == 255).sum() for frame in frames) > (2 * 0.015 * SCALE) ** 2
+    found, detections = detect(frames)
+    assert detections.glaring == 0
+    assert min(map(len, found)) >= 4
 
 
 def test_spots_on_the_edge_are_found():
