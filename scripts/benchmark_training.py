@@ -217,8 +217,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="turns")
     parser.add_argument("--steps", type=int, default=3, help="steps a turn")
     parser.add_argument("--output", type=pathlib.Path, help="JSON")
+    parser.add_argument(
+        "--system-malloc", action="store_true", help="do not keep freed memory, as the commands do"
+    )
     options = parser.parse_args()
-    memory.keep()  # as the commands do
+    if not options.system_malloc:
+        memory.keep()
     torch = Torch(options.torch or torch_python())
     print(f"jax {jax.__version__}, torch {torch.version}, {os.cpu_count()} cores, load "
           f"{os.getloadavg()[0]:.1f}")  # fmt: skip
