@@ -9,7 +9,7 @@ import pickle
 import queue
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
@@ -131,9 +131,10 @@ def detect_file(
         here = [_Search(table, detector, batch) for _ in range(1 if others else THREADS)]
         for other in others:
             other.begin(model)
+        blocks = stack.enter_context(contextlib.closing(_searched(firsts, [*here, *others])))
         with tqdm(total=table.number, initial=resumed, unit=" frames", desc=path.name,
                   disable=not progress, smoothing=0.05) as bar:  # fmt: skip
-            for ids, detections in _searched(firsts, [*here, *others]):
+            for ids, detections in blocks:
                 if "blur" not in notes:  # while the next blocks are searched
                     notes["blur"] = position_blur(detector, detections, len(ids))
                 found.add(
@@ -150,12 +151,11 @@ def detect_file(
                 found.record(len(ids))
                 bar.update(len(ids))
         electrons, ids, blur = found.progress.electrons, notes["ids"], notes["blur"]
+        glaring = notes.get("glaring", 0)
         found.finish(blur)
         different = len(set(ids))
         repeated, missing = len(ids) - different, max(ids) - min(ids) + 1 - different
-        return Summary(
-            table.number, electrons, resumed, repeated, missing, notes["glaring"], model, blur
-        )
+        return Summary(table.number, electrons, resumed, repeated, missing, glaring, model, blur)
 
 
 def _identity(path: pathlib.Path, table: FrameTable) -> dict:
@@ -182,7 +182,7 @@ def _model(table: FrameTable, found: FoundElectrons, batch: int) -> SpotModel:
 
 def _searched(
     firsts: range, searches: list[Callable[[int], tuple[np.ndarray, Detections]]]
-) -> Iterator[tuple[np.ndarray, Detections]]:
+) -> Generator[tuple[np.ndarray, Detections]]:
     """Yields (ImageId of each frame, electrons) of the blocks that begin with frames `firsts`.
 
     Some are ahead, each search in a thread. Where the file cannot be read any further, what was
