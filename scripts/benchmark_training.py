@@ -218,7 +218,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="steps a turn")
     parser.add_argument("--output", type=pathlib.Path, help="JSON")
     parser.add_argument(
-        "--system-malloc", action="store_true", help="do not keep freed memory, as the commands do"
+        "--system-malloc",
+        action="store_true",
+        help="leave freed memory to the system; commands keep it",
     )
     options = parser.parse_args()
     if not options.system_malloc:

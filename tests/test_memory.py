@@ -42,6 +42,14 @@ def test_threads_share_one_heap_unless_the_environment_says_otherwise(tmp_path):
     assert found[1:] == [1, 4]
 
 
+def printed(script, *arguments):
+    """The numbers that a script prints where the environment says nothing of malloc."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    line = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(line, env=env, check=True, capture_output=True, text=True)
+    return [float(number) for number in done.stdout.split()]
+
+
 FREE_BELOW = """
 import ctypes
 from sevi_jax import memory
@@ -63,11 +71,7 @@ print(freed - start, resident_mib() - start)
 
 
 def test_free_memory_below_a_block_in_use_is_given_back():
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    done = subprocess.run(
-        [sys.executable, "-c", FREE_BELOW], env=env, check=True, capture_output=True, text=True
-    )
-    freed, given_back = map(float, done.stdout.split())
+    freed, given_back = printed(FREE_BELOW)
     assert freed > 80
     assert given_back < 15
 
@@ -89,11 +93,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
 
 
 def test_large_blocks_are_asked_of_the_system_once():
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    faults = []
-    for kept in ("no", "yes"):
-        line = [sys.executable, "-c", LARGE, kept]
-        done = subprocess.run(line, env=env, check=True, capture_output=True, text=True)
-        faults.append(int(done.stdout))
+    faults = [number for kept in ("no", "yes") for number in printed(LARGE, kept)]
     assert faults[0] > 20  # as pages of 4 KiB or 2 MiB
     assert faults[1] < 5
