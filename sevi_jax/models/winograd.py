@@ -48,7 +48,7 @@ def input_gradient(
     """What `convolve` sends back to its input for the cotangent dy."""
     # contracts the features: transposing the kernel instead would cost more than the products
     times = partial(
-        lax.dot_general, dimension_numbers=(((1,), (1,)), ((), ())), precision=precision
+        lax.dot_general, dimension_numbers=(((2,), (2,)), ((0,), (0,))), precision=precision
     )
     return _convolve(dy, kernel[::-1, ::-1], tile, times)
 
@@ -62,13 +62,14 @@ def kernel_gradient(x: Array, dy: Array, tile: int, precision: lax.PrecisionLike
     x_blocks = _blocks(x, tile, 1, count * rows + 1, columns + 1)
     dy_blocks = _blocks(dy, tile, 0, count * rows, columns)
     times = partial(
-        lax.dot_general, dimension_numbers=(((0,), (0,)), ((), ())), precision=precision
+        lax.dot_general, dimension_numbers=(((1,), (1,)), ((0,), (0,))), precision=precision
     )
 
     def strip(first: Array | int) -> list[Array]:
         part = lax.dynamic_slice_in_dim(dy_blocks, first, rows, 1)
-        dy_tiles = _transform(a.T, lambda i, j: part[:, :, i, :, j])
-        dy_tiles = [array.reshape(-1, features) for row in dy_tiles for array in row]
+        lines = [part[:, :, i] for i in range(tile)]
+        dy_tiles = _into(a.T, lines, lambda rows, j: rows[:, :, :, :, j])
+        dy_tiles = [array.reshape(side, -1, features) for array in dy_tiles]
         x_tiles = _input_tiles(x_blocks, first, rows, tile)
         return [times(v, e) for v, e in zip(x_tiles, dy_tiles, strict=True)]
 
@@ -78,9 +79,9 @@ def kernel_gradient(x: Array, dy: Array, tile: int, precision: lax.PrecisionLike
     if count == 1:
         total = strip(0)
     else:
-        zeros = [jnp.zeros((channels, features), x.dtype)] * side**2
+        zeros = [jnp.zeros((side, channels, features), x.dtype)] * side
         total = lax.fori_loop(0, count, add, zeros)
-    found = _transform(g.T, lambda i, j: total[side * i + j])
+    found = _out_of(g.T, total)
     return jnp.stack([jnp.stack(row) for row in found])
 
 
@@ -102,11 +103,27 @@ def _matrices(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
 
 
-def _transform(matrix: np.ndarray, pick: Callable[[int, int], Array]) -> list[list[Array]]:
-    """M d M^T, for d whose element (i, j) is the array pick(i, j)."""
-    side = range(matrix.shape[1])
-    rows = [[_combine(row, [pick(i, j) for i in side]) for j in side] for row in matrix]
-    return [[_combine(row, found) for row in matrix] for found in rows]
+def _into(
+    matrix: np.ndarray, lines: Sequence[Array], cut: Callable[[Array, int], Array]
+) -> list[Array]:
+    """M d M^T, as one array [elements of a column, ...] for each column.
+
+    Args:
+        matrix: M.
+        lines: line i holds the elements (i, j) of d for all j.
+        cut: takes the elements j out of an array of lines.
+    """
+    # kept apart: XLA would do the first axis again for every element of the second, and take
+    # several times as long to compile
+    rows = jnp.stack(lax.optimization_barrier([_combine(row, lines) for row in matrix]))
+    rows = lax.optimization_barrier(rows)
+    return [_combine(row, [cut(rows, j) for j in range(matrix.shape[1])]) for row in matrix]
+
+
+def _out_of(matrix: np.ndarray, columns: Sequence[Array]) -> list[list[Array]]:
+    """M d M^T by rows, each element an array, for d as `_into` gives it."""
+    found = lax.optimization_barrier([_combine(row, columns) for row in matrix])
+    return [[_combine(row, list(column)) for column in found] for row in matrix]
 
 
 def _combine(factors: Sequence[float], arrays: Sequence[Array]) -> Array:
@@ -144,17 +161,18 @@ def _blocks(x: Array, tile: int, before: int, rows: int, columns: int) -> Array:
 
 
 def _input_tiles(blocks: Array, first: Array | int, rows: int, tile: int) -> list[Array]:
-    """B^T d B of a strip, each element [tiles, C]; a tile reaches into the next blocks."""
+    """B^T d B of a strip by columns, [side, tiles, C]; a tile reaches into the next blocks."""
     _, _, b = _matrices(tile)
     strip = lax.dynamic_slice_in_dim(blocks, first, rows + 1, 1)
     columns = blocks.shape[3] - 1
 
-    def pick(i: int, j: int) -> Array:
-        part = strip[:, i // tile : i // tile + rows, i % tile]
-        return part[:, :, j // tile : j // tile + columns, j % tile]
+    lines = [strip[:, i // tile : i // tile + rows, i % tile] for i in range(tile + 2)]
 
-    found = _transform(b, pick)
-    return [array.reshape(-1, blocks.shape[-1]) for row in found for array in row]
+    def cut(rows: Array, j: int) -> Array:
+        return rows[:, :, :, j // tile : j // tile + columns, j % tile]
+
+    found = _into(b, lines, cut)
+    return [array.reshape(tile + 2, -1, blocks.shape[-1]) for array in found]
 
 
 def _convolve(x: Array, kernel: Array, tile: int, times: Callable[[Array, Array], Array]) -> Array:
@@ -164,12 +182,12 @@ def _convolve(x: Array, kernel: Array, tile: int, times: Callable[[Array, Array]
     features = sum(kernel.shape[2:]) - x.shape[3]
     count, rows, columns = _strips(x.shape, max(kernel.shape[2:]), tile)
     blocks = _blocks(x, tile, 1, count * rows + 1, columns + 1)
-    kernels = [u for row in _transform(g, lambda i, j: kernel[i, j]) for u in row]
+    kernels = _into(g, list(kernel), lambda rows, j: rows[:, j])
 
     def strip(first: Array | int) -> list[list[Array]]:
         tiles = _input_tiles(blocks, first, rows, tile)
         products = [times(v, u) for v, u in zip(tiles, kernels, strict=True)]
-        found = _transform(a, lambda i, j: products[side * i + j])
+        found = _out_of(a, products)
         shape = (x.shape[0], rows, columns, features)
         return [[part.reshape(shape) for part in line] for line in found]
 
