@@ -178,7 +178,6 @@ def _input_tiles(blocks: Array, first: Array | int, rows: int, tile: int) -> lis
 def _convolve(x: Array, kernel: Array, tile: int, times: Callable[[Array, Array], Array]) -> Array:
     """The convolution; `times` multiplies [tiles, C] by an element of the transformed kernel."""
     a, g, _ = _matrices(tile)
-    side = tile + 2
     features = sum(kernel.shape[2:]) - x.shape[3]
     count, rows, columns = _strips(x.shape, max(kernel.shape[2:]), tile)
     blocks = _blocks(x, tile, 1, count * rows + 1, columns + 1)
