@@ -44,10 +44,25 @@ def radial_matrix(image: ImageSpec, prior: Prior, shells: int, exposure: float =
         2 l of thin shell k, over its root mean square in the prior given that a shell is there.
     """
     ladder = ladder_radii(prior, shells)
-    sigma = float(np.mean([shell.sigma for shell in prior]))
     electrons = exposure * float(np.sum([np.mean(shell.electrons) for shell in prior]))
+    mean, rms = _moments(prior)
+    matrix = _responses(image, prior, shells)
+    picture = np.einsum("l,klp->p", mean / rms, matrix) * len(prior) / shells
+    weight = electrons / np.maximum(picture, 1e-9)  # 1 / variance of counts over their sum
+    chance = (
+        len(prior) * 2 * np.pi**0.5 * _mean_sigma(prior) / float(ladder[-1] - ladder[0])
+    )  # that a shell covers a thin one
+    matrix = matrix.reshape(-1, picture.size)
+    normal = (matrix * weight) @ matrix.T + np.eye(len(matrix)) / chance
+    return np.linalg.solve(normal, matrix * weight).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=1)  # for all exposures of a network
+def _responses(image: ImageSpec, prior: Prior, shells: int) -> np.ndarray:
+    """Mean counts of the thin shells, ``[K, L + 1, pixels]``, of typical coefficients 1."""
     num_orders = len(prior[0].beta)
-    mean, rms = (np.concatenate([[1.0], x.mean(0)]) for x in beta_moments(prior))
+    sigma = _mean_sigma(prior)
+    _, rms = _moments(prior)
 
     def response(radius, order):
         """Expected counts of one electron per unit of beta; order 0: of the shell with beta 0."""
@@ -57,15 +72,17 @@ def radial_matrix(image: ImageSpec, prior: Prior, shells: int, exposure: float =
 
     columns = jax.jit(jax.vmap(response, (None, 0)))
     orders = jnp.arange(num_orders + 1)
-    matrix = np.stack([np.asarray(columns(r, orders), np.float64) for r in ladder])
+    parts = [columns(radius, orders) for radius in ladder_radii(prior, shells)]
+    matrix = np.stack([np.asarray(part, np.float64) for part in parts])
     matrix[:, 1:] -= matrix[:, :1]
-    matrix = matrix * rms[:, None] / len(prior)  # [K, L + 1, pixels], of typical coefficients 1
+    return matrix * rms[:, None] / len(prior)
 
-    picture = np.einsum("l,klp->p", mean / rms, matrix) * len(prior) / shells
-    weight = electrons / np.maximum(picture, 1e-9)  # 1 / variance of counts over their sum
-    chance = (
-        len(prior) * 2 * np.pi**0.5 * sigma / float(ladder[-1] - ladder[0])
-    )  # that a shell covers a thin one
-    matrix = matrix.reshape(-1, picture.size)
-    normal = (matrix * weight) @ matrix.T + np.eye(len(matrix)) / chance
-    return np.linalg.solve(normal, matrix * weight).astype(np.float32)
+
+def _mean_sigma(prior: Prior) -> float:
+    return float(np.mean([shell.sigma for shell in prior]))
+
+
+def _moments(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and root mean square of the coefficients of orders 0 to L, over the shells."""
+    mean, rms = (np.concatenate([[1.0], x.mean(0)]) for x in beta_moments(prior))
+    return mean, rms
