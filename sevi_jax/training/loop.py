@@ -6,6 +6,7 @@ with the same numbers; the first of them writes and speaks.
 """
 
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -131,6 +132,7 @@ class Trainer:
             self.mesh,
             self.sharding,
         )
+        self._lower_step = self.step.lower  # pyright: ignore[reportFunctionMemberAccess]
         self._statistics = make_statistics(
             self.network,
             self.synthesis,
@@ -151,6 +153,17 @@ class Trainer:
     def abstract_state(self) -> TrainState:
         """Returns the shapes of the state."""
         return abstract_state(self.network, self.optimizer)
+
+    def compile_step(self) -> None:
+        """Compiles the step ahead of its first call; made for a thread beside `initial_state`."""
+        state = jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(
+                x.shape, x.dtype, sharding=place, weak_type=x.weak_type
+            ),
+            self.abstract_state(),
+            self.sharding,
+        )
+        self._lower_step(state, self.root).compile()
 
     def with_statistics(self, state: TrainState) -> TrainState:
         """Makes BatchNorm's statistics of the averaged parameters afresh; donates the state."""
@@ -323,8 +336,14 @@ def _train(trainer: Trainer, workdir: pathlib.Path, init_from: pathlib.Path | No
     """As `train`, in a locked folder."""
     config, is_first = trainer.config, processes.is_first()
     with Checkpoints(workdir, config.train.keep) as checkpoints:
-        state = _first_state(trainer, checkpoints, init_from)
-        start, steps = int(state.step), config.train.steps
+        steps, latest = config.train.steps, checkpoints.latest_step or 0
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            # Several processes compile at the first step, all in one order.
+            # A mistake in --init_from shall not wait for it.
+            if latest < steps and jax.process_count() == 1 and init_from is None:
+                pool.submit(trainer.compile_step)  # what fails there fails at the first step too
+            state = _first_state(trainer, checkpoints, init_from)
+        start = int(state.step)
         if start >= steps:
             if is_first:
                 print(f"{workdir}: finished, {start} steps done (train.steps={steps})")

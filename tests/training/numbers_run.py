@@ -60,6 +60,9 @@ class Trainer:
     def abstract_state(self):
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.initial_state())
 
+    def compile_step(self):
+        """There is nothing to compile."""
+
     def step(self, state, root):
         state = jax.device_get(state)
         rng = np.random.default_rng((root, int(state.step)))

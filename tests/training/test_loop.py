@@ -290,3 +290,23 @@ def test_damaged_configuration_of_a_run_is_one_line(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as error:
         loop.load_config(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_the_step_compiled_ahead_is_the_one_that_a_run_takes():
+    trainer = loop.Trainer(small.small_config())
+    state = trainer.initial_state()
+    compiled = []
+
+    def listen(event, seconds, **more):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        trainer.compile_step()
+        ahead = len(compiled)
+        jax.block_until_ready(trainer.step(state, trainer.root))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert ahead >= 1
+    assert len(compiled) == ahead
