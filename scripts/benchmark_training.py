@@ -205,7 +205,7 @@ def measure(size: int, torch: Torch, repeats: int, steps: int) -> dict:
     row: dict = {"size": size, "depth": depth, "batch": batch}
     row |= {name: statistics.median(values) for name, values in times.items()}
     row |= {f"{name}_ratio": row[name] / row["torch"] for name in names}
-    return row
+    return row | {"times": times}
 
 
 def main() -> None:
