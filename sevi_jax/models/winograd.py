@@ -176,7 +176,7 @@ def _input_tiles(blocks: Array, first: Array | int, rows: int, tile: int) -> lis
 
 
 def _convolve(x: Array, kernel: Array, tile: int, times: Callable[[Array, Array], Array]) -> Array:
-    """The convolution; `times` multiplies [tiles, C] by an element of the transformed kernel."""
+    """The convolution; `times` multiplies the tiles by the kernel, a column of elements each."""
     a, g, _ = _matrices(tile)
     features = sum(kernel.shape[2:]) - x.shape[3]
     count, rows, columns = _strips(x.shape, max(kernel.shape[2:]), tile)
