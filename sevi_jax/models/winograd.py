@@ -56,33 +56,31 @@ def input_gradient(
 def kernel_gradient(x: Array, dy: Array, tile: int, precision: lax.PrecisionLike = None) -> Array:
     """What `convolve` sends back to its kernel for the cotangent dy."""
     a, g, _ = _matrices(tile)
-    side = tile + 2
     channels, features = x.shape[3], dy.shape[3]
     count, rows, columns = _strips(x.shape, max(channels, features), tile)
     x_blocks = _blocks(x, tile, 1, count * rows + 1, columns + 1)
     dy_blocks = _blocks(dy, tile, 0, count * rows, columns)
-    times = partial(
-        lax.dot_general, dimension_numbers=(((1,), (1,)), ((0,), (0,))), precision=precision
-    )
 
-    def strip(first: Array | int) -> list[Array]:
+    def strip(first: Array | int) -> Array:
         part = lax.dynamic_slice_in_dim(dy_blocks, first, rows, 1)
-        lines = [part[:, :, i] for i in range(tile)]
-        dy_tiles = _into(a.T, lines, lambda rows, j: rows[:, :, :, :, j])
-        dy_tiles = [array.reshape(side, -1, features) for array in dy_tiles]
-        x_tiles = _input_tiles(x_blocks, first, rows, tile)
-        return [times(v, e) for v, e in zip(x_tiles, dy_tiles, strict=True)]
-
-    def add(n: Array, total: list[Array]) -> list[Array]:
-        return [t + part for t, part in zip(total, strip(n * rows), strict=True)]
+        dy_tiles = _into(
+            a.T,
+            [part[:, :, :, :, j] for j in range(tile)],
+            lambda lines: [lines[:, :, :, i] for i in range(tile)],
+        )
+        return lax.dot_general(
+            _input_tiles(x_blocks, first, rows, tile),
+            dy_tiles,
+            dimension_numbers=(((1,), (1,)), ((0,), (0,))),
+            precision=precision,
+        )
 
     if count == 1:
         total = strip(0)
     else:
-        zeros = [jnp.zeros((side, channels, features), x.dtype)] * side
-        total = lax.fori_loop(0, count, add, zeros)
-    found = _out_of(g.T, total)
-    return jnp.stack([jnp.stack(row) for row in found])
+        zeros = jnp.zeros(((tile + 2) ** 2, channels, features), x.dtype)
+        total = lax.fori_loop(0, count, lambda n, total: total + strip(n * rows), zeros)
+    return _both_axes(g.T, total).reshape(3, 3, channels, features)
 
 
 def _matrices(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -103,27 +101,30 @@ def _matrices(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
 
 
-def _into(
-    matrix: np.ndarray, lines: Sequence[Array], cut: Callable[[Array, int], Array]
-) -> list[Array]:
-    """M d M^T, as one array [elements of a column, ...] for each column.
+def _into(matrix: np.ndarray, lines: Sequence[Array], cut: Callable[[Array], list[Array]]) -> Array:
+    """M d M^T by elements, [elements, tiles, C].
 
     Args:
         matrix: M.
-        lines: line i holds the elements (i, j) of d for all j.
-        cut: takes the elements j out of an array of lines.
+        lines: element j holds the elements (i, j) of d for all i.
+        cut: takes apart, by i, what lies in all `lines` alike, [line, ...].
     """
-    # kept apart: XLA would do the first axis again for every element of the second, and take
-    # several times as long to compile
-    rows = jnp.stack(lax.optimization_barrier([_combine(row, lines) for row in matrix]))
-    rows = lax.optimization_barrier(rows)
-    return [_combine(row, [cut(rows, j) for j in range(matrix.shape[1])]) for row in matrix]
+    # Kept apart: XLA would do the first axis again for every element of the second.
+    lines = lax.optimization_barrier([_combine(row, lines) for row in matrix])
+    parts = cut(lax.optimization_barrier(jnp.stack(lines)))
+    # Of the second axis all elements at once, those that vanish too: one loop, quick to compile.
+    shape = (-1, *[1] * parts[0].ndim)
+    factors = [jnp.asarray(column.reshape(shape), parts[0].dtype) for column in matrix.T]
+    total = factors[0] * parts[0]
+    for factor, part in zip(factors[1:], parts[1:], strict=True):
+        total += factor * part
+    return total.reshape(len(matrix) ** 2, -1, total.shape[-1])
 
 
-def _out_of(matrix: np.ndarray, columns: Sequence[Array]) -> list[list[Array]]:
-    """M d M^T by rows, each element an array, for d as `_into` gives it."""
-    found = lax.optimization_barrier([_combine(row, columns) for row in matrix])
-    return [[_combine(row, list(column)) for column in found] for row in matrix]
+def _both_axes(matrix: np.ndarray, elements: Array) -> Array:
+    """M d M^T for [elements of d, ...]: one product with the matrix of both axes."""
+    both = jnp.asarray(np.kron(matrix, matrix), elements.dtype)
+    return jnp.tensordot(both, elements, 1, precision=lax.Precision.HIGHEST)
 
 
 def _combine(factors: Sequence[float], arrays: Sequence[Array]) -> Array:
@@ -160,48 +161,39 @@ def _blocks(x: Array, tile: int, before: int, rows: int, columns: int) -> Array:
     return x.reshape(batch, rows, tile, columns, tile, channels)
 
 
-def _input_tiles(blocks: Array, first: Array | int, rows: int, tile: int) -> list[Array]:
-    """B^T d B of a strip by columns, [side, tiles, C]; a tile reaches into the next blocks."""
+def _input_tiles(blocks: Array, first: Array | int, rows: int, tile: int) -> Array:
+    """B^T d B of a strip by elements, [elements, tiles, C]; a tile reaches into the next blocks."""
     _, _, b = _matrices(tile)
-    strip = lax.dynamic_slice_in_dim(blocks, first, rows + 1, 1)
     columns = blocks.shape[3] - 1
+    strip = lax.dynamic_slice_in_dim(blocks, first, rows + 1, 1)
+    lines = [strip[:, :, :, j // tile : j // tile + columns, j % tile] for j in range(tile + 2)]
 
-    lines = [strip[:, i // tile : i // tile + rows, i % tile] for i in range(tile + 2)]
+    def cut(lines: Array) -> list[Array]:
+        return [lines[:, :, i // tile : i // tile + rows, i % tile] for i in range(tile + 2)]
 
-    def cut(rows: Array, j: int) -> Array:
-        return rows[:, :, :, j // tile : j // tile + columns, j % tile]
-
-    found = _into(b, lines, cut)
-    return [array.reshape(tile + 2, -1, blocks.shape[-1]) for array in found]
+    return _into(b, lines, cut)
 
 
 def _convolve(x: Array, kernel: Array, tile: int, times: Callable[[Array, Array], Array]) -> Array:
-    """The convolution; `times` multiplies the tiles by the kernel, a column of elements each."""
+    """The convolution; `times` multiplies the tiles by the kernel, element by element."""
     a, g, _ = _matrices(tile)
     features = sum(kernel.shape[2:]) - x.shape[3]
     count, rows, columns = _strips(x.shape, max(kernel.shape[2:]), tile)
     blocks = _blocks(x, tile, 1, count * rows + 1, columns + 1)
-    kernels = _into(g, list(kernel), lambda rows, j: rows[:, j])
+    kernels = _both_axes(g, kernel.reshape(9, *kernel.shape[2:]))
 
-    def strip(first: Array | int) -> list[list[Array]]:
-        tiles = _input_tiles(blocks, first, rows, tile)
-        products = [times(v, u) for v, u in zip(tiles, kernels, strict=True)]
-        found = _out_of(a, products)
-        shape = (x.shape[0], rows, columns, features)
-        return [[part.reshape(shape) for part in line] for line in found]
+    def strip(first: Array | int) -> Array:
+        found = _both_axes(a, times(_input_tiles(blocks, first, rows, tile), kernels))
+        return found.reshape(tile, tile, x.shape[0], rows, columns, features)
 
     def fill(n: Array | int, y: Array) -> Array:
-        # one by one: XLA's loop over their concatenation is three times slower inside a loop
-        for i, line in enumerate(strip(n * rows)):
-            for j, part in enumerate(line):
-                start = (0, n * rows, i, 0, j, 0)
-                y = lax.dynamic_update_slice(y, part[:, :, None, :, None], start)
-        return y
+        return lax.dynamic_update_slice_in_dim(y, strip(n * rows), n * rows, 3)
 
     if count == 1:
-        y = jnp.stack([jnp.stack(line, axis=3) for line in strip(0)], axis=2)
+        y = strip(0)
     else:
-        y = jnp.zeros((x.shape[0], count * rows, tile, columns, tile, features), x.dtype)
+        y = jnp.zeros((tile, tile, x.shape[0], count * rows, columns, features), x.dtype)
         y = lax.fori_loop(0, count, fill, y)
+    y = y.transpose(2, 3, 0, 4, 1, 5)
     y = y.reshape(x.shape[0], count * rows * tile, columns * tile, features)
     return y[:, : x.shape[1], : x.shape[2]]
