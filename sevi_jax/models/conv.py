@@ -10,11 +10,12 @@ product, with two exceptions (measured on two AVX-512 cores, float32, batch 32):
 - 1x1 kernels: the gradient of the kernel takes four times as long as the matrix product it is.
 
 Those two are written as matrix products. 3x3 kernels of stride 1 take Winograd's algorithm, which
-needs fewer products (`winograd.py`): forward and for the gradient of the input from 128 channels
-on, for the gradient of the kernel from 32; the kernel's gradient of a first layer with one channel
-is one matrix product per strip. Where there are several devices, both gradients of kernels are left
-to XLA. Everything else, every other type than float32, and every other backend, is
-`lax.conv_general_dilated`. No more than strips of patches is ever stored.
+needs fewer products (`winograd.py`): forward and for the gradient of the input from 64 channels
+on, for the gradient of the kernel from 32. Of strided kernels the gradient is one matrix product
+for each element of the kernel, from 32 channels on; of a first layer with one channel, one product
+per strip of the pictures. Where there are several devices, the gradients of kernels are left to
+XLA. Everything else, every other type than float32, and every other backend, is
+`lax.conv_general_dilated`.
 """
 
 import math
@@ -31,8 +32,8 @@ from sevi_jax.models import winograd
 _NHWC = lax.ConvDimensionNumbers(
     lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1), out_spec=(0, 3, 1, 2)
 )
-# Fewer channels, and the transforms cost more than the products they save.
-_WINOGRAD_CHANNELS, _WINOGRAD_CHANNELS_OF_KERNEL = 128, 32
+# Fewer channels, and what goes before and after the products costs more than is saved.
+_CHANNELS, _CHANNELS_OF_KERNEL = 64, 32
 _STRIP_PIXELS = 2**17  # of the batch, from which on the first layer's gradient is taken in strips
 
 
@@ -103,7 +104,7 @@ def _conv_by_parts(
     precision: lax.PrecisionLike,
 ) -> Array:
     """A convolution whose value and two gradients take the form that is fastest for each."""
-    if tile := _winograd_tile(x.shape, kernel.shape, strides, padding, _WINOGRAD_CHANNELS):
+    if tile := _winograd_tile(x.shape, kernel.shape, strides, padding, _CHANNELS):
         return winograd.convolve(x, kernel, tile, precision)
     return _conv_by_xla(x, kernel, strides, padding, precision)
 
@@ -115,22 +116,23 @@ def _forward(x, kernel, strides, padding, precision):
 def _backward(strides, padding, precision, saved, dy):
     x, kernel = saved
     shapes = x.shape, kernel.shape, strides, padding
+    sizes = kernel.shape[:2], strides, padding
 
     def by_xla(x: Array, kernel: Array) -> Array:
         return _conv_by_xla(x, kernel, strides, padding, precision)
 
-    if tile := _winograd_tile(*shapes, _WINOGRAD_CHANNELS):
+    if tile := _winograd_tile(*shapes, _CHANNELS):
         dx = winograd.input_gradient(dy, kernel, tile, precision)
     else:
         (dx,) = jax.linear_transpose(partial(by_xla, kernel=kernel), x)(dy)
     # Every strip's part would be summed over the devices on which the batch lies.
     has_strips = jax.device_count() == 1
-    if has_strips and (tile := _winograd_tile(*shapes, _WINOGRAD_CHANNELS_OF_KERNEL)):
+    if has_strips and (tile := _winograd_tile(*shapes, _CHANNELS_OF_KERNEL)):
         dkernel = winograd.kernel_gradient(x, dy, tile, precision)
     elif has_strips and x.shape[3] == 1 and dy.size // dy.shape[3] >= _STRIP_PIXELS:
-        dkernel = _kernel_gradient_of_one_channel(
-            x, dy, kernel.shape[:2], strides, padding, precision
-        )
+        dkernel = _kernel_gradient_of_one_channel(x, dy, *sizes, precision)
+    elif has_strips and max(strides) > 1 and min(kernel.shape[2:]) >= _CHANNELS_OF_KERNEL:
+        dkernel = _kernel_gradient_by_element(x, dy, *sizes, precision)
     else:
         (dkernel,) = jax.linear_transpose(partial(by_xla, x), kernel)(dy)
     return dx, dkernel
@@ -144,31 +146,56 @@ def _kernel_gradient_of_one_channel(x, dy, size, strides, padding, precision):
     batch, height, width, features = dy.shape
     rows = max(1, min(height, _STRIP_PIXELS // (8 * batch * width)))
     count = -(-height // rows)
-    outputs = (count * rows, width)
-    reach = [(k - 1) // s for k, s in zip(size, strides, strict=True)]
-    # every stride-th pixel together, so that an element of the kernel meets neighbours
-    grid = [n + r for n, r in zip(outputs, reach, strict=True)]
-    margins = [
-        (low, n * s - low - pixels, 0)
-        for (low, _), n, s, pixels in zip(padding, grid, strides, x.shape[1:3], strict=True)
-    ]
-    x = lax.pad(x[..., 0], jnp.zeros((), x.dtype), ((0, 0, 0), *margins))
-    x = x.reshape(batch, grid[0], strides[0], grid[1], strides[1]).transpose(2, 4, 0, 1, 3)
-    dy = jnp.pad(dy, ((0, 0), (0, outputs[0] - height), (0, 0), (0, 0)))
+    x = _phases(x, (count * rows, width), size, strides, padding)
+    dy = jnp.pad(dy, ((0, 0), (0, count * rows - height), (0, 0), (0, 0)))
+    reach = (size[0] - 1) // strides[0]
 
     def add(n: Array, total: Array) -> Array:
-        strip = lax.dynamic_slice_in_dim(x, n * rows, rows + reach[0], 3)
-        met = [
-            strip[i % strides[0], j % strides[1], :, i // strides[0] :, j // strides[1] :]
-            for i in range(size[0])
-            for j in range(size[1])
-        ]
-        met = jnp.stack([part[:, :rows, :width].reshape(-1) for part in met])
+        strip = lax.dynamic_slice_in_dim(x, n * rows, rows + reach, 3)
+        met = jnp.stack(_met(strip, (rows, width), size))[..., 0]
         part = lax.dynamic_slice_in_dim(dy, n * rows, rows, 1).reshape(-1, features)
         return total + jnp.matmul(met, part, precision=precision)
 
     total = lax.fori_loop(0, count, add, jnp.zeros((math.prod(size), features), x.dtype))
     return total.reshape(*size, 1, features)
+
+
+def _kernel_gradient_by_element(x, dy, size, strides, padding, precision):
+    """[channels, pixels] times [pixels, features] for each element of the kernel."""
+    features = dy.shape[3]
+    met = _met(_phases(x, dy.shape[1:3], size, strides, padding), dy.shape[1:3], size)
+    dy = dy.reshape(-1, features)
+    contract = (((0,), (0,)), ((), ()))
+    found = [lax.dot_general(pixels, dy, contract, precision) for pixels in met]
+    return jnp.stack(found).reshape(*size, x.shape[3], features)
+
+
+def _phases(x, outputs, size, strides, padding):
+    """[stride, stride, B, H / stride, W / stride, C]: every stride-th pixel together.
+
+    So an element of the kernel meets neighbours. With padding, for that many outputs.
+    """
+    grid = [n + (k - 1) // s for n, k, s in zip(outputs, size, strides, strict=True)]
+    margins = [
+        (low, n * s - low - pixels, 0)
+        for (low, _), n, s, pixels in zip(padding, grid, strides, x.shape[1:3], strict=True)
+    ]
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *margins, (0, 0, 0)))
+    shape = (x.shape[0], grid[0], strides[0], grid[1], strides[1], x.shape[3])
+    return x.reshape(shape).transpose(2, 4, 0, 1, 3, 5)
+
+
+def _met(phases, outputs, size):
+    """For each element of the kernel the pixels that it meets, [B outputs, C]."""
+    rows, columns = outputs
+    (down, right), channels = phases.shape[:2], phases.shape[-1]
+    return [
+        phases[i % down, j % right, :, i // down :, j // right :][:, :rows, :columns].reshape(
+            -1, channels
+        )
+        for i in range(size[0])
+        for j in range(size[1])
+    ]
 
 
 def _conv_by_xla(x, kernel, strides, padding, precision):

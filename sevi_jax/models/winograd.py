@@ -8,7 +8,8 @@ arXiv:1509.09308). With pictures d, kernels g and outputs y, along each axis
 
 and the gradient of the input is the convolution of dy with the turned kernel. The polynomials are
 taken at 0, +-sqrt(2), +-1/sqrt(2) and infinity (m = 4), whose rounding is half of that at the usual
-0, +-1, +-2: 8e-7 of the output's size with 256 channels in float32, where the plain sum has 1e-7.
+0, +-1, +-2: 1.5e-6 of the output's root mean square with 256 channels in float32, where XLA's own
+convolution has 0.7e-6.
 
 Strips of tile rows are worked off one after the other, so that the transformed tiles (2.25 times
 the data) stay in the cache, and little memory is needed. No strip parts the batch: one that is

@@ -58,7 +58,9 @@ def test_winograd_is_the_convolution(tile, size):
         ((16, 16), 128, 130, 3, 1),  # Winograd
         ((9, 7), 32, 40, 3, 1),  # only the gradient of the kernel
         ((66, 130), 1, 8, 7, 2),  # the first layer
-        ((20, 20), 16, 24, 3, 2),
+        ((20, 20), 16, 24, 3, 2),  # XLA's
+        ((20, 20), 32, 40, 3, 2),  # the gradient of the kernel by its elements
+        ((20, 17), 33, 32, 5, 3),
     ],
 )
 def test_forms_and_their_gradients(size, channels, features, reach, stride):
