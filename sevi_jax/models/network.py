@@ -177,7 +177,9 @@ class ShellNetwork(nn.Module):
         if spec.input == "radial":
             matrix = self.get_variable("constants", "radial")
             flat = pictures.reshape(batch, -1) / 255
-            ladders = jnp.einsum("bp,ekp->bek", flat, matrix, precision="highest")
+            # the exposures as rows of one matrix: as a third axis, the CPU would copy it first
+            matrix = matrix.reshape(-1, flat.shape[1])
+            ladders = jnp.matmul(flat, matrix.T, precision="highest")
             ladders = ladders.reshape(batch, -1, spec.ladder, 1, spec.orders + 1)
             ladders = jnp.moveaxis(ladders, 1, 3).reshape(batch, spec.ladder, 1, -1)
             total = jnp.sum(counts, axis=(1, 2)).astype(jnp.float32)
