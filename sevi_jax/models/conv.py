@@ -34,7 +34,7 @@ _NHWC = lax.ConvDimensionNumbers(
 )
 # Fewer channels, and what goes before and after the products costs more than is saved.
 _CHANNELS, _CHANNELS_OF_KERNEL = 64, 32
-_STRIP_PIXELS = 2**17  # of the batch, from which on the first layer's gradient is taken in strips
+_STRIP_PIXELS = 2**14  # of the outputs, in which the gradient of the first layer's kernel is taken
 
 
 def conv_general_dilated(
@@ -129,7 +129,7 @@ def _backward(strides, padding, precision, saved, dy):
     has_strips = jax.device_count() == 1
     if has_strips and (tile := _winograd_tile(*shapes, _CHANNELS_OF_KERNEL)):
         dkernel = winograd.kernel_gradient(x, dy, tile, precision)
-    elif has_strips and x.shape[3] == 1 and dy.size // dy.shape[3] >= _STRIP_PIXELS:
+    elif has_strips and x.shape[3] == 1:
         dkernel = _kernel_gradient_of_one_channel(x, dy, *sizes, precision)
     elif has_strips and max(strides) > 1 and min(kernel.shape[2:]) >= _CHANNELS_OF_KERNEL:
         dkernel = _kernel_gradient_by_element(x, dy, *sizes, precision)
@@ -144,7 +144,7 @@ _conv_by_parts.defvjp(_forward, _backward)
 def _kernel_gradient_of_one_channel(x, dy, size, strides, padding, precision):
     """[elements of the kernel, pixels] times [pixels, features], a strip of rows at a time."""
     batch, height, width, features = dy.shape
-    rows = max(1, min(height, _STRIP_PIXELS // (8 * batch * width)))
+    rows = max(1, min(height, _STRIP_PIXELS // (batch * width)))
     count = -(-height // rows)
     x = _phases(x, (count * rows, width), size, strides, padding)
     dy = jnp.pad(dy, ((0, 0), (0, count * rows - height), (0, 0), (0, 0)))
