@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 from sevi_jax.synthesis.expected import (
+    _pixel_rule,
     expected_counts,
     pixel_table,
     project_profiles,
@@ -73,7 +74,7 @@ def test_rasters_match_the_expected_counts(case):
     # One raster of 768 x 768 is, its pixels added up, the raster of every size that divides 768.
     params = CASES[case]
     raster = np.asarray(render(jax.random.key(8), params, ImageSpec(768), 2**18))
-    # 64 to 256 pixels take one path of `expected`, 384 and 768 (3 and 2 points a side) the other.
+    # 64 to 256 pixels take one path of `expected`, 384 and 768 (7 and 4 points) the other.
     for size in (64, 96, 256, 384, 768):
         counts = raster.reshape(size, 768 // size, size, 768 // size).sum((1, 3))
         if size == 96:
@@ -280,6 +281,16 @@ def test_projecting_many_profiles_gives_each_ones_counts(size):
         exact = np.asarray(expect(params, spec)).ravel()
         made = 4 * counts[table.place, column]  # folded: four quadrants
         np.testing.assert_allclose(made, exact, rtol=0, atol=1e-4 * exact.max())
+
+
+@pytest.mark.parametrize(("width", "degree"), [(0.0029, 3), (0.005, 5), (0.02, 23)])
+def test_points_of_a_pixel_are_exact_for_polynomials(width, degree):
+    x, z, weight = _pixel_rule(width).T
+    for i, j in np.ndindex(degree + 1, degree + 1):
+        if i + j <= degree:
+            sides = [0.0 if n % 2 else 2 * (width / 2) ** (n + 1) / (n + 1) for n in (i, j)]
+            scale = width**2 * (width / 2) ** (i + j)
+            assert np.sum(weight * x**i * z**j) == pytest.approx(np.prod(sides), abs=1e-12 * scale)
 
 
 # --- Gradients
