@@ -108,9 +108,10 @@ def test_pooling(size):
     np.testing.assert_allclose(back(dy)[0], back_expected(dy)[0], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(6, 9), (13, 11), (8, 16), (1, 1)])
 @pytest.mark.parametrize("train", [True, False])
-def test_normalisation_is_that_of_flax(train):
-    x = jnp.asarray(2 + 3 * _normal(5, 4, 6, 9, 5), jnp.float32)
+def test_normalisation_is_that_of_flax(train, size):
+    x = jnp.asarray(2 + 3 * _normal(5, 4, *size, 5), jnp.float32)
     dy = jnp.asarray(_normal(6, *x.shape), jnp.float32)
     mine = BatchNorm(train=train, momentum=0.9, epsilon=1e-5)
     flax = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)
