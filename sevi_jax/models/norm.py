@@ -3,9 +3,9 @@
 Knows nothing of networks. XLA of jax 0.10.1 sums [B, H, W, C] over all but the channels slowly on a
 CPU, and differentiates the variance in several such sums: batch normalisation and its backward pass
 took a quarter of a training step. Here both sums of a pass are one reduction, first over 32
-neighbouring pixels or, where that does not divide a map, some more (80 ms became 9 ms for 32 maps of
-128 x 128 pixels and 64 channels), and the backward pass is the formula with two sums. The means are those of the whole batch, wherever it
-lies.
+neighbouring pixels (80 ms became 9 ms for 32 maps of 128 x 128 pixels and 64 channels) or, where
+that does not divide a map, some more, and the backward pass is the formula with two sums. The means
+are those of the whole batch, wherever it lies.
 """
 
 import math
