@@ -4,11 +4,11 @@
   .venv/bin/python scripts/scaling.py --repeats=15 --output=scaling.json
 
 Each stage is timed at five sizes, each twice the one before, in turns; the fastest time of each
-counts, since what else the machine does can only add to it. A row
-says by what factor time grew from the smallest to the largest, and the largest factor of one
-doubling. Proportional growth is 16 and 2; less means that fixed costs are part of it. `cpu` is the
-processor time of all threads, which other programs disturb less than `wall`. The last row is the
-memory of the compiled training step (XLA's count), which must not grow with the electrons.
+counts, since what else the machine does can only add to it. A row says by what factor time grew
+from the smallest to the largest, and the largest factor of one doubling. Proportional growth is 16
+and 2; less means that fixed costs are part of it. `cpu` is the processor time of all threads, which
+other programs disturb less than `wall`. The last row is the memory of the compiled training step
+(XLA's count), which must not grow with the electrons.
 """
 
 import argparse

@@ -125,13 +125,13 @@ def _backward(strides, padding, precision, saved, dy):
         dx = winograd.input_gradient(dy, kernel, tile, precision)
     else:
         (dx,) = jax.linear_transpose(partial(by_xla, kernel=kernel), x)(dy)
-    # Every strip's part would be summed over the devices on which the batch lies.
-    has_strips = jax.device_count() == 1
-    if has_strips and (tile := _winograd_tile(*shapes, _CHANNELS_OF_KERNEL)):
+    # With several devices, each of the products would be summed over those that hold the batch.
+    is_alone = jax.device_count() == 1
+    if is_alone and (tile := _winograd_tile(*shapes, _CHANNELS_OF_KERNEL)):
         dkernel = winograd.kernel_gradient(x, dy, tile, precision)
-    elif has_strips and x.shape[3] == 1:
+    elif is_alone and x.shape[3] == 1:
         dkernel = _kernel_gradient_of_one_channel(x, dy, *sizes, precision)
-    elif has_strips and max(strides) > 1 and min(kernel.shape[2:]) >= _CHANNELS_OF_KERNEL:
+    elif is_alone and max(strides) > 1 and min(kernel.shape[2:]) >= _CHANNELS_OF_KERNEL:
         dkernel = _kernel_gradient_by_element(x, dy, *sizes, precision)
     else:
         (dkernel,) = jax.linear_transpose(partial(by_xla, x), kernel)(dy)
