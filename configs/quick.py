@@ -4,7 +4,8 @@
 
 Two-shell distance on 256 held-out pictures, drawn electron by electron at full counts: mean 0.0129,
 median 0.0098 (bound 0.006; the original network 0.055-0.065; revision 2847f5f). 6.5 minutes on two
-cores of an AMD EPYC (Zen 4), JAX 0.10.1, nothing beside it (aed2316). `bash scripts/train.sh` trains it.
+cores of an AMD EPYC (Zen 4), JAX 0.10.1, nothing beside it (aed2316). `bash scripts/train.sh`
+trains it.
 """
 
 from sevi_jax.config import default_config
