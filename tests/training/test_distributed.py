@@ -79,10 +79,13 @@ class Group:
         self.wait(index)
 
     def said(self, index):
-        """What a process said on both channels, but for the bar and what libraries say."""
+        """What a process said on both channels, but for the bar and what libraries say.
+
+        Gloo's threads write into each other's lines, which leaves empty ones.
+        """
         lines = self._files[index].read_text().splitlines()
         others = ("[Gloo]", "WARNING:absl", "%|")
-        return [line for line in lines if not any(x in line for x in others)]
+        return [line for line in lines if line and not any(x in line for x in others)]
 
     def __enter__(self):
         return self
