@@ -128,6 +128,8 @@ def keep_compiled_programs() -> None:
     The variable JAX_COMPILATION_CACHE_DIR names another folder, or, empty, none. Every machine has
     its own: programs may use what its processor alone can do.
     """
+    # JAX by itself keeps what took a second; a start compiles many small programs
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -121,7 +121,8 @@ class Trainer:
         self.synthesis = synthesis_from(config)
         self.optimizer = make_optimizer(config)
         self.root = root_key(config.seed)
-        self.sharding = state_sharding(self.abstract_state(), self.mesh, config.mesh.shard_params)
+        self._abstract_state = abstract_state(self.network, self.optimizer)
+        self.sharding = state_sharding(self._abstract_state, self.mesh, config.mesh.shard_params)
         self.step = make_train_step(
             self.network,
             self.synthesis,
@@ -152,7 +153,7 @@ class Trainer:
 
     def abstract_state(self) -> TrainState:
         """Returns the shapes of the state."""
-        return abstract_state(self.network, self.optimizer)
+        return self._abstract_state
 
     def compile_step(self) -> None:
         """Compiles the step ahead of its first call; made for a thread beside `initial_state`."""

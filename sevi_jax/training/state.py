@@ -142,7 +142,12 @@ def init_state(
         seed: of the run.
         sharding: where the state shall lie (`state_sharding`).
     """
-    initialise = jax.jit(functools.partial(_initialise, spec, optimizer), out_shardings=sharding)
+    initialise = jax.jit(
+        functools.partial(_initialise, spec, optimizer),
+        out_shardings=sharding,
+        # runs once: 0.1 s longer, but compiled in half the time
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
     return initialise(stream_key(root_key(seed), "init"), network_constants(spec))
 
 
