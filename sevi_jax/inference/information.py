@@ -22,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax.losses import order_weights
-from sevi_jax.prng import root_key, stream_key
 from sevi_jax.synthesis.expected import (
     PixelTable,
     pixel_table,
@@ -31,7 +30,7 @@ from sevi_jax.synthesis.expected import (
     unit_profiles,
 )
 from sevi_jax.synthesis.legendre import legendre_terms, with_constant
-from sevi_jax.synthesis.prior import Prior, sample_shells
+from sevi_jax.synthesis.prior import Prior, beta_draws
 from sevi_jax.synthesis.raster import ImageSpec
 from sevi_jax.synthesis.types import ShellParams
 
@@ -272,24 +271,20 @@ class GaussianPrior:
 def gaussian_prior(prior: Prior, free: FreeParameters, exposure: float = 1.0) -> GaussianPrior:
     """Approximates the training prior (spec section 2) by a normal distribution.
 
-    Betas have the mean and covariance of 65 536 draws of a fixed seed (truncation and positivity
-    leave no closed form); R, sigma and the yield those of their uniform ranges, (high - low)^2 /
-    12; the background is left free.
+    Betas have the mean and covariance of `beta_draws`; R, sigma and the yield those of their
+    uniform ranges, (high - low)^2 / 12; the background is left free.
 
     Args:
         prior: one entry per shell, inner shell first; a free order beyond its own is left free.
         free: which parameters are free.
         exposure: factor on the prior's electron numbers.
     """
-    keys = jax.random.split(stream_key(root_key(0), "gaussian prior"), 65_536)
-    beta = jax.jit(jax.vmap(lambda key: sample_shells(key, prior)[0].beta))(keys)
-    beta = np.asarray(beta, np.float64)
     mean, precision, first = np.zeros(len(free.index)), np.zeros((len(free.index),) * 2), 0
-    for shell, (entry, orders) in enumerate(zip(prior, free.orders, strict=True)):
+    for entry, orders, beta in zip(prior, free.orders, beta_draws(prior), strict=True):
         ranges = [entry.radius, entry.sigma, np.multiply(entry.electrons, exposure)]
         known = [n // 2 - 1 for n in orders if n // 2 <= beta.shape[-1]]
         stop = first + 3 + len(known)
-        draws = beta[:, shell, known]
+        draws = beta[:, known]
         mean[first:stop] = [*(np.mean(x) for x in ranges), *draws.mean(0)]
         for place, (low, high) in enumerate(ranges):
             # a range of no width is a parameter that is known: to a millionth

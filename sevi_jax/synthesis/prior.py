@@ -32,8 +32,6 @@ class ShellPrior:
 
 Prior = tuple[ShellPrior, ...]  # one entry per shell, inner shell first
 
-_MOMENT_DRAWS = 2**14  # of the beta vectors, for their moments
-
 
 def truncated_normal(key: jax.Array, low, high, mean, sd) -> jax.Array:
     """Draws normal numbers conditioned on [low, high], elementwise.
@@ -118,10 +116,38 @@ def sample_shells(key: jax.Array, prior: Prior) -> tuple[ShellParams, jax.Array]
 
 
 @functools.lru_cache(maxsize=8)
-def beta_moments(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
-    """Estimates mean and root mean square of every beta from 16 384 draws or more of a fixed seed.
+def beta_draws(prior: Prior) -> tuple[np.ndarray, ...]:
+    """Draws beta vectors of a fixed seed, for their moments: positivity leaves no closed form.
 
-    The condition of positivity couples the orders, so there is no closed form.
+    Args:
+        prior: one `ShellPrior` per shell.
+
+    Returns:
+        For each shell ``[N, L]`` float64, distributed as those of `sample_beta`; N is 16 384 or
+        more.
+    """
+    key = stream_key(root_key(0), "moments")
+    draws = []
+    for place, shell in enumerate(prior):
+        kept: list[np.ndarray] = []
+        while sum(map(len, kept)) < 2**14:
+            beta, is_density = jax.device_get(_draw_beta(key, place, len(kept), shell.beta))
+            kept.append(beta[is_density].astype(np.float64))
+        draws.append(np.concatenate(kept))
+    return tuple(draws)
+
+
+@jax.jit
+def _draw_beta(key, place, number, rows):
+    """Many beta vectors, ``[..., L]``, and whether their density is nowhere negative."""
+    key = jax.random.fold_in(jax.random.fold_in(key, place), number)
+    rows = jnp.asarray(rows, jnp.float32)
+    beta = truncated_normal(key, *(jnp.broadcast_to(x, (20_000, len(x))) for x in rows.T))
+    return beta, density_minimum(beta) >= 0
+
+
+def beta_moments(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
+    """Estimates mean and root mean square of every beta from `beta_draws`.
 
     Args:
         prior: one `ShellPrior` per shell.
@@ -129,24 +155,7 @@ def beta_moments(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Two arrays ``[S, L]`` float32.
     """
-    key = stream_key(root_key(0), "moments")
-    moments = []
-    for place, shell in enumerate(prior):
-        kept: list[np.ndarray] = []
-        while sum(map(len, kept)) < _MOMENT_DRAWS:
-            beta, is_density = jax.device_get(_draw_beta(key, place, len(kept), shell.beta))
-            kept.append(beta[is_density].astype(np.float64))
-        beta = np.concatenate(kept)
-        moments.append((beta.mean(0), np.sqrt((beta**2).mean(0))))
-    mean, rms = np.asarray(moments, np.float32).swapaxes(0, 1)
-    return mean, rms
-
-
-@jax.jit
-def _draw_beta(key, place, number, rows):
-    """Many beta vectors of a shell, ``[..., L]``, and whether their density is nowhere negative."""
-    key = jax.random.fold_in(jax.random.fold_in(key, place), number)
-    shape = (5 * _MOMENT_DRAWS // 4, len(rows))
-    bounds = (jnp.broadcast_to(x, shape) for x in jnp.asarray(rows, jnp.float32).T)
-    beta = truncated_normal(key, *bounds)
-    return beta, density_minimum(beta) >= 0
+    draws = beta_draws(prior)
+    mean = np.stack([x.mean(0) for x in draws])
+    rms = np.sqrt(np.stack([(x**2).mean(0) for x in draws]))
+    return mean.astype(np.float32), rms.astype(np.float32)
