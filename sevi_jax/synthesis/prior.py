@@ -129,9 +129,10 @@ def beta_draws(prior: Prior) -> tuple[np.ndarray, ...]:
     key = stream_key(root_key(0), "moments")
     draws = []
     for place, shell in enumerate(prior):
+        rows = np.asarray(shell.beta, np.float32)
         kept: list[np.ndarray] = []
         while sum(map(len, kept)) < 2**14:
-            beta, is_density = jax.device_get(_draw_beta(key, place, len(kept), shell.beta))
+            beta, is_density = jax.device_get(_draw_beta(key, place, len(kept), rows))
             kept.append(beta[is_density].astype(np.float64))
         draws.append(np.concatenate(kept))
     return tuple(draws)
@@ -141,7 +142,6 @@ def beta_draws(prior: Prior) -> tuple[np.ndarray, ...]:
 def _draw_beta(key, place, number, rows):
     """Many beta vectors, ``[..., L]``, and whether their density is nowhere negative."""
     key = jax.random.fold_in(jax.random.fold_in(key, place), number)
-    rows = jnp.asarray(rows, jnp.float32)
     beta = truncated_normal(key, *(jnp.broadcast_to(x, (20_000, len(x))) for x in rows.T))
     return beta, density_minimum(beta) >= 0
 

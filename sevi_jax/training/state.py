@@ -142,7 +142,7 @@ def init_state(
         seed: of the run.
         sharding: where the state shall lie (`state_sharding`).
     """
-    # It runs once: 0.1 s longer, but compiled in half the time. A GPU's compiler refuses this.
+    # It runs once: 0.1 s longer, but compiled in half the time. GPUs need level 2.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     initialise = jax.jit(
         functools.partial(_initialise, spec, optimizer),
