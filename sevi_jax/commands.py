@@ -129,7 +129,7 @@ def keep_compiled_programs() -> None:
     its own: programs may use what its processor alone can do.
     """
     # JAX by itself keeps what took a second; a start compiles many small programs
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    _set_option("jax_persistent_cache_min_compile_time_secs", 0.1)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -140,11 +140,18 @@ def keep_compiled_programs() -> None:
         return
     if not os.access(folder, os.W_OK):
         return
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    _set_option("jax_compilation_cache_dir", str(folder))
+
+
+def _set_option(name: str, value: str | float) -> None:
+    """Sets an option of JAX, loaded or not, unless its variable of the environment is there."""
+    if name.upper() in os.environ:
+        return
+    os.environ[name.upper()] = str(value)
     if "jax" in sys.modules:
         import jax
 
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update(name, value)
 
 
 def run(main: Callable[[], int | None], module: str, document: str | None) -> None:

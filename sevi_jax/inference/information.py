@@ -280,7 +280,8 @@ def gaussian_prior(prior: Prior, free: FreeParameters, exposure: float = 1.0) ->
         exposure: factor on the prior's electron numbers.
     """
     mean, precision, first = np.zeros(len(free.index)), np.zeros((len(free.index),) * 2), 0
-    for entry, orders, beta in zip(prior, free.orders, beta_draws(prior), strict=True):
+    for entry, orders in zip(prior, free.orders, strict=True):
+        beta = beta_draws(entry.beta)
         ranges = [entry.radius, entry.sigma, np.multiply(entry.electrons, exposure)]
         known = [n // 2 - 1 for n in orders if n // 2 <= beta.shape[-1]]
         stop = first + 3 + len(known)

@@ -116,33 +116,28 @@ def sample_shells(key: jax.Array, prior: Prior) -> tuple[ShellParams, jax.Array]
 
 
 @functools.lru_cache(maxsize=8)
-def beta_draws(prior: Prior) -> tuple[np.ndarray, ...]:
+def beta_draws(rows: tuple[tuple[float, float, float, float], ...]) -> np.ndarray:
     """Draws beta vectors of a fixed seed, for their moments: positivity leaves no closed form.
 
     Args:
-        prior: one `ShellPrior` per shell.
+        rows: as `ShellPrior.beta`.
 
     Returns:
-        For each shell ``[N, L]`` float64, distributed as those of `sample_beta`; N is 16 384 or
-        more.
+        ``[N, L]`` float64, distributed as those of `sample_beta`; N is 65 536 or more.
     """
     key = stream_key(root_key(0), "moments")
-    draws = []
-    for place, shell in enumerate(prior):
-        rows = np.asarray(shell.beta, np.float32)
-        kept: list[np.ndarray] = []
-        while sum(map(len, kept)) < 2**14:
-            beta, is_density = jax.device_get(_draw_beta(key, place, len(kept), rows))
-            kept.append(beta[is_density].astype(np.float64))
-        draws.append(np.concatenate(kept))
-    return tuple(draws)
+    kept: list[np.ndarray] = []
+    while sum(map(len, kept)) < 65_536:
+        beta, is_density = jax.device_get(_draw_beta(key, len(kept), np.asarray(rows, np.float32)))
+        kept.append(beta[is_density].astype(np.float64))
+    return np.concatenate(kept)
 
 
 @jax.jit
-def _draw_beta(key, place, number, rows):
+def _draw_beta(key, number, rows):
     """Many beta vectors, ``[..., L]``, and whether their density is nowhere negative."""
-    key = jax.random.fold_in(jax.random.fold_in(key, place), number)
-    beta = truncated_normal(key, *(jnp.broadcast_to(x, (20_000, len(x))) for x in rows.T))
+    bounds = (jnp.broadcast_to(x, (20_000, len(x))) for x in rows.T)
+    beta = truncated_normal(jax.random.fold_in(key, number), *bounds)
     return beta, density_minimum(beta) >= 0
 
 
@@ -155,7 +150,7 @@ def beta_moments(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Two arrays ``[S, L]`` float32.
     """
-    draws = beta_draws(prior)
+    draws = [beta_draws(shell.beta) for shell in prior]
     mean = np.stack([x.mean(0) for x in draws])
     rms = np.sqrt(np.stack([(x**2).mean(0) for x in draws]))
     return mean.astype(np.float32), rms.astype(np.float32)

@@ -227,8 +227,8 @@ def test_moments_are_those_of_rejection_sampling():
     mean, rms = prior.beta_moments((SHELL,))
     assert mean.shape == rms.shape == (1, 12)
     beta, _ = reference_beta()
-    # Two samples, 16 384 or more and some 57 000; 24 tests of 5 sd: false-alarm rate 1.4e-5.
-    scale = 5 * (1 / 16_384 + 1 / len(beta)) ** 0.5
+    # Two samples, 65 536 and some 57 000; 24 tests of 5 sd: false-alarm rate 1.4e-5.
+    scale = 5 * (1 / 65_536 + 1 / len(beta)) ** 0.5
     assert (np.abs(mean[0] - beta.mean(0)) < scale * beta.std(0)).all()
     square = beta**2
     assert (np.abs(rms[0].astype(float) ** 2 - square.mean(0)) < scale * square.std(0)).all()
