@@ -38,15 +38,15 @@ import numpy as np
 import optax
 from benchmark import describe_machine
 
-from sevi_jax import losses
 from sevi_jax.config import Config, validate
-from sevi_jax.models.network import ShellNetwork
+from sevi_jax.network import losses
+from sevi_jax.network.network import ShellNetwork
+from sevi_jax.network.training.loop import Trainer
 from sevi_jax.prng import root_key
 from sevi_jax.synthesis.electrons import angle_table, draw_electrons
 from sevi_jax.synthesis.pipeline import SynthesisSpec
 from sevi_jax.synthesis.prior import sample_shells
 from sevi_jax.synthesis.raster import add_positions
-from sevi_jax.training.loop import Trainer
 
 RATES = {"float32": 19.5e12, "TF32": 156e12, "bfloat16": 312e12}  # operations per second
 BANDWIDTH = 1555e9  # bytes per second

@@ -36,6 +36,9 @@ import numpy as np
 import sevi_jax
 from sevi_jax import memory
 from sevi_jax.config import default_config
+from sevi_jax.network.training.sharding import data_mesh
+from sevi_jax.network.training.specs import prior_from
+from sevi_jax.physics.types import ImageSpec
 from sevi_jax.prng import root_key, stream_key
 from sevi_jax.synthesis.pipeline import (
     SynthesisSpec,
@@ -44,9 +47,7 @@ from sevi_jax.synthesis.pipeline import (
     render_poisson,
 )
 from sevi_jax.synthesis.prior import sample_shells
-from sevi_jax.synthesis.raster import ImageSpec, fold_counts
-from sevi_jax.training.sharding import data_mesh
-from sevi_jax.training.specs import prior_from
+from sevi_jax.synthesis.raster import fold_counts
 
 TABLE_POINTS = 1_000_000  # of the original's table
 

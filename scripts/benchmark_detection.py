@@ -25,10 +25,10 @@ import numpy as np
 
 from sevi_jax.config import default_config
 from sevi_jax.data.writers import PairWriter
-from sevi_jax.inference.detect_file import detect_file
+from sevi_jax.detection.detect_file import detect_file
+from sevi_jax.network.training.specs import prior_from
 from sevi_jax.prng import root_key
 from sevi_jax.simulation import write_frames
-from sevi_jax.training.specs import prior_from
 
 SIZE, RADIUS = 1024, 2.0  # pixels
 FIFTHS = np.arange(5) / 5

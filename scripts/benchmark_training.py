@@ -33,13 +33,14 @@ import jax
 import numpy as np
 import optax
 
-from sevi_jax import losses, memory
+from sevi_jax import memory
 from sevi_jax.config import default_config
-from sevi_jax.models.network import ShellNetwork
+from sevi_jax.network import losses
+from sevi_jax.network.network import ShellNetwork
+from sevi_jax.network.training.loop import Trainer
 from sevi_jax.prng import root_key
 from sevi_jax.synthesis.pipeline import draw_pictures
 from sevi_jax.synthesis.raster import normalise
-from sevi_jax.training.loop import Trainer
 
 CASES = {64: (18, 32), 128: (18, 32), 256: (18, 32), 1024: (34, 2)}  # size: depth, batch
 ROOT = pathlib.Path(__file__).parents[1]

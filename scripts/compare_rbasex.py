@@ -16,12 +16,13 @@ import argparse
 import json
 import pathlib
 import warnings
+from typing import Any
 
 import numpy as np
 
 from sevi_jax.data.images import read_images
-from sevi_jax.inference import fitted
-from sevi_jax.inference.measure import Request, measure
+from sevi_jax.estimation.measure import Request, measure
+from sevi_jax.results import fitted
 
 NAMES = ("R", "yield", "beta_2")
 
@@ -32,9 +33,9 @@ def rings_of(counts, mask, origin, reach, radius, sigma):
 
     # rBasex takes the middle of a pixel only as the origin; rows are z
     place = tuple(round(x - 0.5) for x in reversed(origin))
-    _, found = abel.rbasex.rbasex_transform(
-        counts.T, origin=place, rmax=int(reach), order=2, weights=mask.T.astype(float), out=None
-    )
+    # PyAbel's annotations know only the names of origins and ranges, not their numbers
+    options: dict[str, Any] = {"origin": place, "rmax": int(reach), "order": 2, "out": None}
+    _, found = abel.rbasex.rbasex_transform(counts.T, weights=mask.T.astype(float), **options)
     r, intensity, beta = found.rIbeta()
     half = np.append(np.diff(radius) / 2, np.inf)
     below = np.minimum(np.maximum(3 * sigma, 2.0), np.append(np.inf, half[:-1]))

@@ -17,12 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax.config import default_config
-from sevi_jax.inference.judged_fits import judge_fits, summarise_fits
+from sevi_jax.network.training.specs import synthesis_from
+from sevi_jax.physics.types import ImageSpec, ShellParams
+from sevi_jax.results.judged_fits import judge_fits, summarise_fits
 from sevi_jax.synthesis.pipeline import render_electrons
 from sevi_jax.synthesis.prior import Prior, sample_shells
-from sevi_jax.synthesis.raster import ImageSpec
-from sevi_jax.synthesis.types import ShellParams
-from sevi_jax.training.specs import synthesis_from
 
 IMAGE = ImageSpec(128, fold=True)
 BATCH = 64

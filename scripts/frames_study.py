@@ -16,13 +16,14 @@ import time
 import h5py
 import numpy as np
 
-from sevi_jax import losses, simulation
+from sevi_jax import simulation
 from sevi_jax.config import default_config
 from sevi_jax.data.events import count_electrons, read_blur, read_truth
-from sevi_jax.inference.detect_file import detect_file
-from sevi_jax.inference.judged_fits import map_prior
-from sevi_jax.inference.measure import Request, measure
-from sevi_jax.training.specs import prior_from
+from sevi_jax.detection.detect_file import detect_file
+from sevi_jax.estimation.measure import Request, measure
+from sevi_jax.network import losses
+from sevi_jax.network.training.specs import prior_from
+from sevi_jax.results.training_prior import map_prior
 
 SIZE = 512
 NEAR = 2.0  # pixels

@@ -27,18 +27,18 @@ import jax.numpy as jnp
 import numpy as np
 from benchmark import describe_machine
 
-from sevi_jax import losses, memory
+from sevi_jax import memory
 from sevi_jax.config import Config, default_config, validate
-from sevi_jax.inference.fit import FitSpec, fit
-from sevi_jax.inference.information import FreeParameters, PictureParams
-from sevi_jax.models.network import ShellNetwork
+from sevi_jax.estimation.fit import FitSpec, fit
+from sevi_jax.estimation.information import FreeParameters, PictureParams
+from sevi_jax.network import losses
+from sevi_jax.network.network import ShellNetwork
+from sevi_jax.network.training.loop import Trainer
+from sevi_jax.network.training.specs import synthesis_from
+from sevi_jax.physics.expected import expected_counts
+from sevi_jax.physics.types import ImageSpec, ShellParams
 from sevi_jax.prng import root_key, stream_key
-from sevi_jax.synthesis.expected import expected_counts
 from sevi_jax.synthesis.pipeline import draw_picture, draw_pictures
-from sevi_jax.synthesis.raster import ImageSpec
-from sevi_jax.synthesis.types import ShellParams
-from sevi_jax.training.loop import Trainer
-from sevi_jax.training.specs import synthesis_from
 
 # Pixels of the numbers' pictures, (size, folded) and batches of the timed ones; full and small.
 CHECKED = {False: 256, True: 128}

@@ -13,10 +13,11 @@ import sys
 import jax
 import numpy as np
 
-from sevi_jax import losses, plots
-from sevi_jax.inference.run import load_run
+from sevi_jax.network import losses
+from sevi_jax.network.run import load_run
+from sevi_jax.physics.types import ImageSpec
+from sevi_jax.results import plots
 from sevi_jax.synthesis.pipeline import render_electrons
-from sevi_jax.synthesis.raster import ImageSpec
 
 
 def main(workdir: pathlib.Path) -> None:

@@ -23,12 +23,12 @@ import jax
 
 from sevi_jax import memory
 from sevi_jax.config import default_config
+from sevi_jax.network.training.loop import Trainer
+from sevi_jax.network.training.sharding import data_mesh
+from sevi_jax.network.training.specs import prior_from
+from sevi_jax.physics.types import ImageSpec
 from sevi_jax.prng import root_key, stream_key
 from sevi_jax.synthesis.pipeline import SynthesisSpec, draw_pictures
-from sevi_jax.synthesis.raster import ImageSpec
-from sevi_jax.training.loop import Trainer
-from sevi_jax.training.sharding import data_mesh
-from sevi_jax.training.specs import prior_from
 
 STEPS = (1, 2, 4, 8, 16)
 

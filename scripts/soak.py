@@ -29,10 +29,10 @@ os.environ["MPLBACKEND"] = "Agg"
 import numpy as np
 
 from sevi_jax import memory
-from sevi_jax.inference import cases, report
-from sevi_jax.inference.run import load_run
+from sevi_jax.network.run import load_run
+from sevi_jax.network.training import loop
+from sevi_jax.results import cases, report
 from sevi_jax.simulation import simulate
-from sevi_jax.training import loop
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WARM_MINUTES = 10

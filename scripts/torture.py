@@ -33,8 +33,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 
 from sevi_jax.data.replacing import replacing
-from sevi_jax.training import loop, metrics, seal
-from sevi_jax.training.checkpoint import FOLDER, Checkpoints
+from sevi_jax.network.training import loop, metrics, seal
+from sevi_jax.network.training.checkpoint import FOLDER, Checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = 40

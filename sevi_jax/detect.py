@@ -38,7 +38,7 @@ def main() -> None:
     path = commands.paths([_INPUT.value] if _INPUT.value else [], "input")[0]
     if not _OUTPUT.value:
         raise InputError("--output=FILE is needed, an .h5")
-    from sevi_jax.inference.detect_file import detect_file
+    from sevi_jax.detection.detect_file import detect_file
 
     print(detect_file(path, _OUTPUT.value, processes=_PROCESSES.value))
     print(f"electrons: {_OUTPUT.value}")

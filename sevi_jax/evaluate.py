@@ -37,10 +37,10 @@ def main() -> int:
     """Evaluates and writes the report; returns the exit status."""
     workdir = commands.workdir(_WORKDIR.value)
     files = commands.paths(_DATA.value, "data") if _DATA.value else []
-    from sevi_jax.inference import cases, report
-    from sevi_jax.inference.judged_fits import judge_fits
-    from sevi_jax.inference.run import load_run
-    from sevi_jax.synthesis.raster import ImageSpec
+    from sevi_jax.network.run import load_run
+    from sevi_jax.physics.types import ImageSpec
+    from sevi_jax.results import cases, report
+    from sevi_jax.results.judged_fits import judge_fits
 
     run = load_run(workdir)
     judged, fits = [], []

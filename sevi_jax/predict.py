@@ -88,8 +88,8 @@ def main() -> None:
     if not _OUTPUT.value:
         raise InputError("--output=FILE is needed, an .h5 or a .json")
     origin, reach = _pair(_ORIGIN, "x,z"), _pair(_RANGE, "LOW,HIGH")
-    from sevi_jax.inference.answer import Reading
-    from sevi_jax.inference.predicting import Options, predict_files
+    from sevi_jax.results.answer import Reading
+    from sevi_jax.results.predicting import Options, predict_files
 
     options = Options(
         shells=_SHELLS.value,

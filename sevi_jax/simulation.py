@@ -28,14 +28,14 @@ from sevi_jax.data.writers import (
     PairWriter,
 )
 from sevi_jax.errors import InputError
+from sevi_jax.network.training.sharding import data_mesh
+from sevi_jax.network.training.specs import prior_from, synthesis_from
+from sevi_jax.physics.types import ShellParams
 from sevi_jax.prng import root_key, stream_key
 from sevi_jax.synthesis.electrons import AngleTable, angle_table, draw_electrons
 from sevi_jax.synthesis.frames import draw_spots, render_frame
 from sevi_jax.synthesis.pipeline import SynthesisSpec, draw_pictures
 from sevi_jax.synthesis.prior import Prior, sample_shells
-from sevi_jax.synthesis.types import ShellParams
-from sevi_jax.training.sharding import data_mesh
-from sevi_jax.training.specs import prior_from, synthesis_from
 
 DETECTED = 0.6  # fraction of the electrons that the detector records, spec section 4
 PER_FRAME = 86.0  # detected electrons of a camera frame, on average

@@ -45,8 +45,8 @@ def main() -> int:
     init_from = pathlib.Path(_INIT_FROM.value) if _INIT_FROM.value else None
     coordinator, number, index = _others()
     # JAX takes a second to load; mistakes in flags shall not wait for it
-    from sevi_jax.training import processes
-    from sevi_jax.training.loop import Diverged, train
+    from sevi_jax.network.training import processes
+    from sevi_jax.network.training.loop import Diverged, train
 
     if _DISTRIBUTED.value or coordinator is not None:
         processes.join(coordinator, number, index)
@@ -86,9 +86,9 @@ def _others() -> tuple[str | None, int | None, int | None]:
 
 def _judge(workdir: pathlib.Path, pictures: int) -> None:
     """Judges the best checkpoint on held-out pictures; writes and prints the report."""
-    from sevi_jax.inference import report
-    from sevi_jax.inference.run import load_run
-    from sevi_jax.training import processes
+    from sevi_jax.network.run import load_run
+    from sevi_jax.network.training import processes
+    from sevi_jax.results import report
 
     is_first = processes.is_first()
     if is_first:

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax.config import default_config, validate
-from sevi_jax.training import loop
-from sevi_jax.training.checkpoint import Checkpoints
+from sevi_jax.network.training import loop
+from sevi_jax.network.training.checkpoint import Checkpoints
 
 STEPS = 6
 

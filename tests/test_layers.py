@@ -1,4 +1,4 @@
-"""Data flows one way through the package: imports point only to earlier layers."""
+"""Imports inside the package point one way only: `MAY_IMPORT` says which."""
 
 import ast
 import pathlib
@@ -8,28 +8,32 @@ import pytest
 import sevi_jax
 
 COMMANDS = {"detect", "train", "evaluate", "predict", "synthesize", "commands"}
-# A module may import its own layer and earlier ones.
-LAYERS = [
-    {"errors", "config", "prng", "memory"},
-    {"synthesis"},
-    {"detection"},
-    {"models", "losses"},
-    {"training"},
-    {"inference", "simulation"},
-    COMMANDS,
-]
-# Files and figures stand beside the chain: they know only the errors, and only its end knows them.
-SIDE = {"data", "plots"}
-SIDE_MAY_IMPORT = {"errors"}
-MAY_IMPORT_SIDE = {"inference", "simulation"} | COMMANDS
+FIRST = {"errors", "config", "prng", "memory", "provenance", "physics", "data"}
+# What a unit may import besides itself; two halves stand on one physics and meet at the results.
+MAY_IMPORT = {
+    "errors": set(),
+    "prng": set(),
+    "memory": set(),
+    "provenance": set(),
+    "config": {"errors"},
+    "physics": {"errors"},
+    "data": {"errors"},
+    "synthesis": {"errors", "prng", "physics"},
+    "network": FIRST - {"data"} | {"synthesis"},
+    "detection": FIRST - {"config"} | {"synthesis"},
+    "estimation": {"errors", "physics", "data"},
+}
+RESULTS = FIRST | {"synthesis", "network", "detection", "estimation"}
+MAY_IMPORT |= {"results": RESULTS, "simulation": RESULTS}
+MAY_IMPORT |= {command: RESULTS | {"results", "simulation"} | COMMANDS for command in COMMANDS}
 # Libraries that only these modules (and what lies below them) may import.
 OWNERS = {
     "h5py": {"data"},
-    "matplotlib": {"plots"},
-    "ml_collections": {"config", "training", "inference"} | COMMANDS,
-    "orbax": {"training.checkpoint"},
-    "tensorstore": {"training.checkpoint"},
-    "tensorboardX": {"training.metrics"},
+    "matplotlib": {"results.plots"},
+    "ml_collections": {"config", "network.training", "network.run"} | COMMANDS,
+    "orbax": {"network.training.checkpoint"},
+    "tensorstore": {"network.training.checkpoint"},
+    "tensorboardX": {"network.training.metrics"},
 }
 
 
@@ -55,15 +59,11 @@ def imported_names(source, module, is_package=False):
     return names
 
 
-def layer_of(unit):
-    return next((i for i, layer in enumerate(LAYERS) if unit in layer), None)
-
-
 def violations(source, module, is_package=False):
     """Returns one line for every import of a module that the layers forbid."""
     inside = module.removeprefix("sevi_jax").removeprefix(".")
     unit = inside.split(".")[0]
-    if unit and layer_of(unit) is None and unit not in SIDE:
+    if unit and unit not in MAY_IMPORT:
         return [f"{module} belongs to no layer: give it a place in tests/test_layers.py"]
     found = []
     for name in sorted(imported_names(source, module, is_package)):
@@ -72,23 +72,14 @@ def violations(source, module, is_package=False):
             target = rest.split(".")[0]
             if target.startswith("__") or target in ("", unit):
                 continue
-            if not _allowed(unit, target):
+            # the package's own __init__ (no unit) imports nothing at all
+            if target not in MAY_IMPORT.get(unit, set()):
                 found.append(f"{module} must not import {name}")
         elif top in OWNERS and not any(
             f"{inside}.".startswith(f"{owner}.") for owner in OWNERS[top]
         ):
             found.append(f"{module} must not import {name}: only {sorted(OWNERS[top])} may")
     return found
-
-
-def _allowed(unit, target):
-    if unit in SIDE:
-        return target in SIDE_MAY_IMPORT
-    if target in SIDE:
-        return unit in MAY_IMPORT_SIDE
-    layer = layer_of(target)
-    # The package's own __init__ (no unit) counts as the first layer.
-    return layer is not None and layer <= (layer_of(unit) or 0)
 
 
 def modules():
@@ -112,35 +103,36 @@ def test_imports_point_only_to_earlier_layers():
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("sevi_jax.synthesis.prior", "import sevi_jax.training.step"),
-        ("sevi_jax.synthesis.prior", "from sevi_jax import losses"),
-        ("sevi_jax.synthesis.prior", "from ..models import resnet"),
-        ("sevi_jax.synthesis.prior", "def f():\n    from sevi_jax.inference.fit import fit"),
-        ("sevi_jax.errors", "from sevi_jax.synthesis import types"),
-        ("sevi_jax.losses", "from .training import step"),
-        ("sevi_jax.training.loop", "from sevi_jax.inference import report"),
-        ("sevi_jax.training.loop", "from sevi_jax import plots"),
-        ("sevi_jax.training.loop", "import sevi_jax.data.events as events"),
-        ("sevi_jax.inference.report", "from sevi_jax.train import main"),
-        ("sevi_jax.data.events", "from sevi_jax.synthesis.types import ShellParams"),
-        ("sevi_jax.data.events", "from sevi_jax import plots"),
-        ("sevi_jax.plots", "from sevi_jax import config"),
-        ("sevi_jax.inference.predict", "import h5py"),
-        ("sevi_jax.training.loop", "import orbax.checkpoint as ocp"),
-        ("sevi_jax.training.checkpoints", "from orbax import checkpoint"),
-        ("sevi_jax.training.loop", "from tensorboardX import SummaryWriter"),
-        ("sevi_jax.inference.report", "from matplotlib.figure import Figure"),
+        ("sevi_jax.synthesis.prior", "import sevi_jax.network.training.step"),
+        ("sevi_jax.synthesis.prior", "from sevi_jax import network"),
+        ("sevi_jax.synthesis.prior", "from ..network import resnet"),
+        ("sevi_jax.synthesis.prior", "def f():\n    from sevi_jax.estimation.fit import fit"),
+        ("sevi_jax.errors", "from sevi_jax.physics import types"),
+        ("sevi_jax.physics.legendre", "from sevi_jax.synthesis import prior"),
+        ("sevi_jax.network.losses", "from ..results import report"),
+        ("sevi_jax.network.training.loop", "from sevi_jax.estimation import fit"),
+        ("sevi_jax.network.training.loop", "import sevi_jax.data.events as events"),
+        ("sevi_jax.estimation.fit", "from sevi_jax.network import losses"),
+        ("sevi_jax.estimation.fit", "from sevi_jax.synthesis import electrons"),
+        ("sevi_jax.results.report", "from sevi_jax.train import main"),
+        ("sevi_jax.data.events", "from sevi_jax.physics.types import ShellParams"),
+        ("sevi_jax.data.events", "from sevi_jax.results import plots"),
+        ("sevi_jax.results.predict", "import h5py"),
+        ("sevi_jax.network.training.loop", "import orbax.checkpoint as ocp"),
+        ("sevi_jax.network.training.checkpoints", "from orbax import checkpoint"),
+        ("sevi_jax.network.training.loop", "from tensorboardX import SummaryWriter"),
+        ("sevi_jax.results.report", "from matplotlib.figure import Figure"),
         ("sevi_jax.synthesis.prior", "import ml_collections"),
-        ("sevi_jax.models.resnet", "from ml_collections import config_dict"),
+        ("sevi_jax.network.resnet", "from ml_collections import config_dict"),
         ("sevi_jax.elsewhere", "import numpy"),
-        ("sevi_jax.training.loop", "import sevi_jax.elsewhere"),
+        ("sevi_jax.network.training.loop", "import sevi_jax.elsewhere"),
     ],
 )
 def test_backward_edge_is_found(module, source):
     assert len(violations(source, module)) == 1
 
 
-@pytest.mark.parametrize("source", ["from .training import step", "from . import plots"])
+@pytest.mark.parametrize("source", ["from .network import losses", "from . import results"])
 def test_backward_edge_of_the_package_itself_is_found(source):
     assert len(violations(source, "sevi_jax", is_package=True)) == 1
 
@@ -155,15 +147,15 @@ def test_relative_import_of_a_package_is_resolved():
     ("module", "source"),
     [
         ("sevi_jax.config", "from sevi_jax.errors import InputError\nimport ml_collections"),
-        ("sevi_jax.synthesis.prior", "from sevi_jax.synthesis import types\nimport numpy, jax"),
+        ("sevi_jax.synthesis.prior", "from sevi_jax.physics import types\nimport numpy, jax"),
         ("sevi_jax.synthesis.prior", "from . import types"),
-        ("sevi_jax.training.loop", "from sevi_jax import __version__, losses, models, prng"),
-        ("sevi_jax.training.checkpoint", "import orbax.checkpoint as ocp"),
-        ("sevi_jax.training.metrics", "import tensorboardX"),
-        ("sevi_jax.inference.report", "from sevi_jax import data, plots, training"),
+        ("sevi_jax.network.training.loop", "from sevi_jax import __version__, synthesis, prng"),
+        ("sevi_jax.network.training.checkpoint", "import orbax.checkpoint as ocp"),
+        ("sevi_jax.network.training.metrics", "import tensorboardX"),
+        ("sevi_jax.results.report", "from sevi_jax import data, network, estimation"),
         ("sevi_jax.data.events", "import h5py\nfrom sevi_jax.errors import InputError"),
-        ("sevi_jax.plots", "from matplotlib.figure import Figure"),
-        ("sevi_jax.train", "from sevi_jax import commands, data, plots, inference"),
+        ("sevi_jax.results.plots", "from matplotlib.figure import Figure"),
+        ("sevi_jax.train", "from sevi_jax import commands, data, results"),
     ],
 )
 def test_forward_edge_is_allowed(module, source):

@@ -13,11 +13,12 @@ import pytest
 import small
 import twin
 
-from sevi_jax import losses
-from sevi_jax.models.network import network_constants
+from sevi_jax.network import losses
+from sevi_jax.network.network import network_constants
+from sevi_jax.network.training.specs import network_from
+from sevi_jax.physics.types import ImageSpec
 from sevi_jax.synthesis.electrons import angle_table, draw_electrons
-from sevi_jax.synthesis.raster import ImageSpec, add_positions
-from sevi_jax.training.specs import network_from
+from sevi_jax.synthesis.raster import add_positions
 
 PRIOR_LIKE = np.array(
     [0.65, 0.8, 0.55, 0.33, 0.2, 0.12, 0.06, 0.03, 0.012, 0.006, 0.002, 0.0007], np.float32

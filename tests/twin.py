@@ -53,15 +53,15 @@ def _means_and_fit(inputs):
     import jax
     import jax.numpy as jnp
 
-    from sevi_jax.inference.fit import FitSpec, fit
-    from sevi_jax.inference.information import (
+    from sevi_jax.estimation.fit import FitSpec, fit
+    from sevi_jax.estimation.information import (
         FreeParameters,
         from_row,
         mean_and_jacobian,
         to_row,
     )
-    from sevi_jax.synthesis.expected import expected_counts
-    from sevi_jax.synthesis.raster import ImageSpec
+    from sevi_jax.physics.expected import expected_counts
+    from sevi_jax.physics.types import ImageSpec
 
     free = FreeParameters((tuple(range(2, 25, 2)),) * 2)
     image = ImageSpec(2 * inputs["counts"].shape[-1], fold=True)
@@ -95,9 +95,9 @@ def _network(inputs):
     import jax.numpy as jnp
     import small
 
-    from sevi_jax import losses
-    from sevi_jax.models.network import ShellNetwork, constant_shapes
-    from sevi_jax.training.loop import Trainer
+    from sevi_jax.network import losses
+    from sevi_jax.network.network import ShellNetwork, constant_shapes
+    from sevi_jax.network.training.loop import Trainer
 
     trainer = Trainer(network_config())
     constants = {name: inputs[f"constant {name}"] for name in constant_shapes(trainer.network)}

@@ -251,7 +251,7 @@ def _count_distributions(
                     f"ids that {fields.GENERATED} gives to a distribution",
                 )
             inside_each = counts.reshape(len(counts), -1).sum(axis=1, dtype=np.int64)
-            inside += inside_each.sum()
+            inside += int(inside_each.sum())
             if stop == len(ids):
                 index.release()
                 _check_any(detected, inside)

@@ -1,1 +1,1 @@
-"""Camera frames to electron positions; no files."""
+"""Camera frames to electrons."""

@@ -1,1 +1,1 @@
-
+"""Draws pictures on the device: pure and jitted."""

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sevi_jax.synthesis.legendre import legendre_integrals, legendre_values, with_constant
+from sevi_jax.physics.legendre import legendre_integrals, legendre_values, with_constant
 
 _CELL_BITS = 9  # 512 cells in |cos(theta)|
 

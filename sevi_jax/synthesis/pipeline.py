@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from sevi_jax.physics.expected import expected_counts
+from sevi_jax.physics.types import ImageSpec, ShellParams
 from sevi_jax.synthesis.electrons import angle_table, draw_electrons
-from sevi_jax.synthesis.expected import expected_counts
 from sevi_jax.synthesis.poisson import sample_poisson
 from sevi_jax.synthesis.prior import Prior, sample_shells
-from sevi_jax.synthesis.raster import ImageSpec, add_positions
-from sevi_jax.synthesis.types import ShellParams
+from sevi_jax.synthesis.raster import add_positions
 
 RENDERERS = ("electrons", "poisson")
 

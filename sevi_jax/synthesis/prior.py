@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sevi_jax.physics.legendre import density_minimum
+from sevi_jax.physics.types import ShellParams
 from sevi_jax.prng import root_key, stream_key
-from sevi_jax.synthesis.legendre import density_minimum
-from sevi_jax.synthesis.types import ShellParams
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,28 +4,10 @@ First array axis is x, second is z. A full picture ``[size, size]`` covers [-1, 
 folded one ``[size / 2, size / 2]`` holds the sum of the four quadrants with index 0 at the centre.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
-
-@dataclasses.dataclass(frozen=True)
-class ImageSpec:
-    """Shape of a picture; hashable, so static under jit.
-
-    Attributes:
-        size: pixels along each side of the full detector, even.
-        fold: whether the picture is folded onto one quadrant.
-    """
-
-    size: int
-    fold: bool = False
-
-    @property
-    def side(self) -> int:
-        """Pixels along each side of the stored picture."""
-        return self.size // 2 if self.fold else self.size
+from sevi_jax.physics.types import ImageSpec
 
 
 def add_positions(

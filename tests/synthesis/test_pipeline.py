@@ -9,10 +9,10 @@ import pytest
 import scipy.stats
 from jax.sharding import AxisType
 
+from sevi_jax.physics.types import ImageSpec
 from sevi_jax.synthesis import pipeline
 from sevi_jax.synthesis.pipeline import SynthesisSpec, draw_pictures
 from sevi_jax.synthesis.prior import ShellPrior
-from sevi_jax.synthesis.raster import ImageSpec
 
 BATCH = 8
 ROWS = ((0.35, 1.0, 1.0, 0.65), (0.43, 1.434, 0.85, 0.5), (0.25, 1.24, 0.55, 0.5))

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sevi_jax.physics.types import ImageSpec
 from sevi_jax.synthesis import raster
-from sevi_jax.synthesis.raster import ImageSpec
 
 BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 

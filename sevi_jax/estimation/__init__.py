@@ -1,0 +1,1 @@
+"""Fits the likelihood of the counts of a picture."""

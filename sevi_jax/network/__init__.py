@@ -1,0 +1,1 @@
+"""The network: ResNet, losses, training."""

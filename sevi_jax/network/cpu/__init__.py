@@ -1,0 +1,1 @@
+"""Forms of layers that are fast on the CPU."""

@@ -1,0 +1,1 @@
+"""What is true without data: Legendre series, shells' densities and their profiles."""

@@ -1,0 +1,106 @@
+"""Fits of pictures with known shells; efficiency and coverage."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sevi_jax.estimation.information import FreeParameters
+from sevi_jax.network.network import Prediction
+from sevi_jax.physics.types import ImageSpec, ShellParams
+from sevi_jax.results.judged_fits import JudgedFit, judge_fits, summarise_fits
+from sevi_jax.results.training_prior import map_prior
+from sevi_jax.synthesis.pipeline import render_electrons
+from sevi_jax.synthesis.prior import ShellPrior
+
+IMAGE, PICTURES = ImageSpec(64, fold=True), 24
+PRIOR = tuple(
+    ShellPrior((0.3, 0.9), (0.008, 0.02), (20_000, 40_000), ((-0.2, 0.8, 0.3, 0.3),) * 1)
+    for _ in range(2)
+)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Counts by the electrons renderer, truth; the first four look like one broad ring."""
+    rng = np.random.default_rng(8)
+    radius = rng.uniform([0.3, 0.65], [0.6, 0.9], (PICTURES, 2))
+    sigma = rng.uniform(0.008, 0.02, (PICTURES, 2))
+    radius[:4], sigma[:4] = (0.6, 0.62), 0.01
+    truth = ShellParams(
+        radius.astype(np.float32),
+        sigma.astype(np.float32),
+        rng.integers(20_000, 40_000, (PICTURES, 2)).astype(np.int32),
+        rng.uniform(-0.2, 0.8, (PICTURES, 2, 1)).astype(np.float32),
+    )
+    draw = jax.jit(lambda key, p: render_electrons(key, p, IMAGE, 2**14))
+    counts = [
+        draw(jax.random.key(i), jax.tree.map(lambda x: jnp.asarray(x[i]), truth))  # noqa: B023
+        for i in range(PICTURES)
+    ]
+    return np.array(counts), truth
+
+
+@pytest.fixture(scope="module")
+def fits(drawn):
+    return judge_fits(drawn[0], IMAGE, drawn[1], 1, None)
+
+
+def test_shells_are_found_in_the_picture_alone(drawn, fits):
+    assert all(fit.converged for fit in fits), [fit.reason for fit in fits]
+    off = np.array([fit.radius for fit in fits]) - drawn[1].radius
+    # errors of R are 1e-4 to 3e-4; of shells 0.02 apart, 2e-3 to 4e-3
+    assert np.abs(off[4:]).max() < 2e-3
+    assert np.abs(off[:4]).max() < 0.015
+    summary = summarise_fits(fits)
+    assert summary["converged"] == 1
+    # distance / bound of 24 pictures, each with a scatter of 0.55: +-0.35 is three standard errors
+    assert summary["efficiency"]["mean"] == pytest.approx(1, abs=0.35)
+    # 192 pulls, but the two yields of a picture are one number, and overlapping shells share their
+    # errors: some 140 independent ones, 68.3 +- 3.9 %, four standard errors
+    assert summary["coverage"]["pooled"]["68"] == pytest.approx(0.683, abs=0.16)
+    assert set(summary["coverage"]) == {"pooled", "R", "sigma", "yield", "beta2"}
+
+
+def test_start_of_a_network_ends_in_the_same_place(drawn, fits):
+    counts, truth = drawn
+    start = Prediction(truth.beta + 0.05, truth.radius - 0.002, truth.sigma * 1.1)
+    other = judge_fits(counts, IMAGE, truth, 1, start)
+    for one, two in zip(fits, other, strict=True):
+        np.testing.assert_allclose(one.pulls, two.pulls, atol=0.1)
+
+
+def test_prior_makes_estimates_better_on_average(drawn, fits):
+    counts, truth = drawn
+    believed = judge_fits(counts, IMAGE, truth, 1, None, PRIOR)
+    assert np.mean([x.bound for x in believed]) < np.mean([x.bound for x in fits])
+    prior = map_prior(PRIOR, FreeParameters(((2,), (2,))))
+    assert np.asarray(prior.precision)[2].max() == 0  # a yield
+    assert np.asarray(prior.precision)[3, 3] > 0  # a beta
+
+
+def test_summary_counts_only_what_converged():
+    rng = np.random.default_rng(0)
+
+    def some(converged, scale):
+        return JudgedFit(
+            beta=np.zeros((1, 1)),
+            beta_error=np.ones((1, 1)),
+            radius=np.ones(1),
+            distance=2.0,
+            bound=1.0,
+            pulls=np.append(scale * rng.normal(size=3), np.nan),
+            names=("R_1", "sigma_1", "yield_1", "beta2_1"),
+            converged=converged,
+            reason="converged" if converged else "stuck",
+            deviance_per_dof=1.0,
+            p_value=0.5,
+        )
+
+    found = summarise_fits([some(True, 1) for _ in range(500)] + [some(False, 100)] * 2)
+    assert found["converged"] == pytest.approx(500 / 502)
+    assert found["not_converged"] == {"stuck": 2}
+    assert found["efficiency"]["mean"] == 2
+    # 1500 numbers: 68.3 +- 1.2 %, four standard errors
+    assert found["coverage"]["pooled"]["68"] == pytest.approx(0.683, abs=0.048)
+    assert found["coverage"]["beta2"] == {}  # not known
