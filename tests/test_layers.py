@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "config": {"errors"},
     "physics": {"errors"},
     "data": {"errors"},
-    "synthesis": {"errors", "prng", "physics"},
+    "synthesis": {"errors", "prng", "physics", "data"},
     "network": FIRST - {"data"} | {"synthesis"},
     "detection": FIRST - {"config"} | {"synthesis"},
     "estimation": {"errors", "physics", "data"},
