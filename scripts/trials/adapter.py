@@ -1,0 +1,98 @@
+"""The one place where trials and benchmarks meet the program: fits and files.
+
+Simulated pictures do not come from here: they are drawn by `sevi_jax.synthesis.spectrometer`,
+which knows nothing of the model.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import uncertainties
+
+from scripts.trials import judging
+from sevi_jax.data.picture import Picture
+from sevi_jax.synthesis.spectrometer import Truth
+
+
+def fit(picture: Picture, **options: Any) -> Any:
+    """Fits a picture as `sevi_jax.fit` does; returns a `Fit`."""
+    from sevi_jax.estimation import fitting  # pyright: ignore
+
+    return fitting.fit(picture, **options)
+
+
+def load_all(path: pathlib.Path) -> list[Picture]:
+    """Loads every picture of a file."""
+    from sevi_jax.data import load  # pyright: ignore
+
+    return load.load_all(path)
+
+
+def parameters(found: Any, truth: Truth) -> list[tuple[str, float, Any]]:
+    """Pairs everything that a fit has found with its truth.
+
+    Args:
+        found: a `Fit` of as many shells as there are.
+        truth: what the picture was drawn from.
+
+    Returns:
+        (name, true value, value with its error) of every parameter that was free. Names are a kind
+        and, where it belongs to a shell, the shell's number: ``radius 1``.
+    """
+    pairs = []
+    shells = sorted(truth.shells, key=lambda shell: shell.radius)
+    for number, (shell, true) in enumerate(zip(found.shells, shells, strict=True), start=1):
+        for name in ("radius", "sigma", "tail", "electrons"):
+            pairs.append((f"{name} {number}", getattr(true, name), getattr(shell, name)))
+        for order, value in shell.beta.items():
+            pairs.append((f"beta_{order} {number}", true.beta.get(order, 0.0), value))
+    assert truth.origin is not None
+    pairs += zip(("row", "column"), truth.origin, found.origin, strict=True)
+    pairs.append(("angle", truth.angle, found.angle))
+    if found.ellipse is not None:
+        pairs += zip(("cos2", "sin2"), truth.ellipse, found.ellipse, strict=True)
+    return [pair for pair in pairs if _error(pair[2]) > 0]
+
+
+def _error(value: Any) -> float:
+    """Standard error; 0 of what was not free."""
+    return 0.0 if value is None else float(getattr(value, "std_dev", 0.0))
+
+
+def row(found: Any, truth: Truth, seconds: float) -> dict[str, Any]:
+    """Returns the row of a fit for `judging.summarise`."""
+    result = {
+        "p_value": found.p_value,
+        "converged": bool(found.converged),
+        "reason": str(found.reason),
+        "warnings": [str(warning) for warning in found.warnings],
+        "shells": len(found.shells),
+        "true_shells": len(truth.shells),
+        "seconds": seconds,
+    }
+    if result["shells"] != result["true_shells"]:
+        return result
+    pairs = parameters(found, truth)
+    result["names"] = [name for name, _, _ in pairs]
+    result["true"] = [float(true) for _, true, _ in pairs]
+    result["values"] = [float(value.nominal_value) for _, _, value in pairs]
+    result["errors"] = [_error(value) for _, _, value in pairs]
+    shells = sorted(truth.shells, key=lambda shell: shell.radius)
+    betas = [(shell.beta, true.beta) for shell, true in zip(found.shells, shells, strict=True)]
+    result.update(_distance(betas))
+    return result
+
+
+def _distance(betas: Sequence[tuple[Mapping[int, Any], Mapping[int, float]]]) -> dict[str, float]:
+    orders = [tuple(value) for value, _ in betas]
+    values = [np.array([v.nominal_value for v in value.values()]) for value, _ in betas]
+    true = [np.array([t.get(n, 0.0) for n in value]) for value, t in betas]
+    covariances = [
+        np.array(uncertainties.covariance_matrix(list(value.values()))) for value, _ in betas
+    ]
+    return {
+        "distance": judging.angular_distance(orders, values, true),
+        "bound": judging.expected_distance(orders, covariances),
+    }
