@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from scripts.trials import adapter, judging
+from sevi_jax.data.picture import Picture
 from sevi_jax.errors import InputError
 from sevi_jax.provenance import revision
 from sevi_jax.synthesis.spectrometer import CosineSampler, simulate
@@ -46,10 +47,12 @@ class Case:
         draw: from a generator and the picture's number to shells, the conditions of `simulate`,
             and options of the fit.
         pooled: whether it counts in the line of all cases together.
+        finish: what is done to the picture before it is fitted.
     """
 
     draw: Callable[[np.random.Generator, int], tuple[list[Settings], Settings, Settings]]
     pooled: bool = True
+    finish: Callable[[Picture], Picture] = lambda picture: picture
 
 
 def betas(rng: np.random.Generator, orders: tuple[int, ...] = (2,)) -> dict[int, float]:
@@ -150,6 +153,41 @@ def draw_all(rng, number):
     return shells, conditions, {"shells": 2, "background": "constant", "free": free}
 
 
+def draw_plain(rng, number):
+    """Two narrow shells and nothing else; no warning is in place."""
+    return two_shells(rng), {}, {"shells": 2}
+
+
+def draw_on_and_off(rng, number):
+    """A bright background with a picture of it alone; the ratio of exposures is not told."""
+    slope = rng.uniform(-1, 1, 2) / 100
+
+    def background(row, column):
+        return 3 + slope[0] * row + slope[1] * column
+
+    conditions = {"background": background, "off_scale": float(rng.uniform(0.5, 2))}
+    return two_shells(rng), conditions, {"shells": 2}
+
+
+def draw_gain(rng, number):
+    """An electron counts as any number from 0.01 to 100, which is not told."""
+    return two_shells(rng), {"gain": float(10 ** rng.uniform(-2, 2))}, {"shells": 2}
+
+
+def draw_scatter(scatter, rng, number):
+    """Gains vary from pixel to pixel."""
+    shells = two_shells(rng)
+    for one in shells:
+        one["electrons"] = 2.5 * ELECTRONS
+    return shells, {"scatter": scatter}, {"shells": 2}
+
+
+def subtract_off(picture: Picture) -> Picture:
+    """Leaves the difference of the picture and its off picture, as of equal exposures."""
+    counts = picture.counts - picture.truth.off_scale * picture.off
+    return dataclasses.replace(picture, counts=counts, off=None)
+
+
 CASES = {
     "tilt": Case(draw_tilt),
     "ellipse": Case(draw_ellipse),
@@ -160,6 +198,12 @@ CASES = {
     "seven_rings": Case(draw_seven),
     "skewed_inwards": Case(functools.partial(draw_skewed, -1), pooled=False),
     "all_at_once": Case(draw_all, pooled=False),
+    "plain": Case(draw_plain, pooled=False),
+    "on_and_off": Case(draw_on_and_off, pooled=False),
+    "difference": Case(draw_on_and_off, pooled=False, finish=subtract_off),
+    "gain": Case(draw_gain, pooled=False),
+    "scatter_5": Case(functools.partial(draw_scatter, 0.05), pooled=False),
+    "scatter_10": Case(functools.partial(draw_scatter, 0.10), pooled=False),
 }
 
 
@@ -174,7 +218,7 @@ def settings(case: str, number: int) -> tuple[list[Settings], Settings, Settings
 def one_fit(case: str, number: int) -> dict[str, Any]:
     """Draws one picture, fits it and returns its row; a crash is a fit that did not converge."""
     shells, conditions, options = settings(case, number)
-    picture = simulate(shells, SHAPE, **conditions)
+    picture = CASES[case].finish(simulate(shells, SHAPE, **conditions))
     start = time.perf_counter()
     try:
         found = adapter.fit(picture, **options)
@@ -247,6 +291,8 @@ def report(found: dict[str, list[dict[str, Any]]], output: pathlib.Path) -> None
     print()
     print(judging.kinds_table(summaries))
     for case, summary in summaries.items():
+        if summary["warned"]:
+            print(f"{case}: {summary['warned']} with a warning")
         for reason, count in summary["reasons"].items():
             print(f"{case}: {count} did not converge: {reason}")
     output.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ A trial writes one dictionary per picture (a row); `summarise` turns rows into f
     names, true, values, errors   of every parameter that was fitted, lists of one length
     distance, bound               of the angular distributions, and its mean at the fit's own errors
     p_value, converged, reason    of the fit
+    warnings                      of the fit
     shells, true_shells           how many were found, how many there are
     seconds                       of the fit
 """
@@ -137,6 +138,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
         "right_shells": len(right),
         "converged": sum(bool(row["converged"]) for row in rows),
         "good": len(good),
+        "warned": sum(bool(row.get("warnings")) for row in rows),
         "seconds": float(np.median([row["seconds"] for row in rows])) if rows else math.nan,
     }
     reasons = [row["reason"] for row in rows if not row["converged"]]

@@ -94,6 +94,27 @@ def test_a_trial_goes_on_and_draws_the_same(monkeypatch, tmp_path):
     assert fit_cases.settings("odd", 4)[0] != fit_cases.settings("odd", 3)[0]
 
 
+def test_difference_has_the_shells_alone(monkeypatch):
+    monkeypatch.setattr(fit_cases, "ELECTRONS", 1e5)
+    pictures = []
+
+    def fit(picture, **options):
+        pictures.append(picture)
+        return invented(picture, np.random.default_rng(0))
+
+    monkeypatch.setattr(adapter, "fit", fit)
+    for case in ("difference", "on_and_off"):
+        fit_cases.one_fit(case, 0)
+    assert pictures[0].off is None
+    assert pictures[1].off is not None
+    # the corners hold the background; 2 x 2 x 20 x 20 pixels of at most 7 + 2 * 7 in the mean
+    corners = [
+        picture.counts[np.ix_(*[[*range(20), *range(180, 200)]] * 2)] for picture in pictures
+    ]
+    assert abs(corners[0].mean()) < 4.5 * np.sqrt(21 / 1600)
+    assert corners[1].mean() > 1
+
+
 def test_a_crash_is_a_fit_that_did_not_converge(monkeypatch):
     monkeypatch.setattr(fit_cases, "ELECTRONS", 100.0)
 

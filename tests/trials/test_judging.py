@@ -86,14 +86,14 @@ def test_expected_distance():
 
 def test_summary_and_tables():
     rows = [
-        row([0.5, 2.5], p_value=0.2),
+        row([0.5, 2.5], p_value=0.2, warnings=["tilted"]),
         row([-0.5, 0.5], distance=4.0, p_value=1e-4),
         row([9.0, 9.0], converged=False, reason="too many steps"),
         row([9.0], shells=1),
     ]
     found = judging.summarise(rows)
     assert (found["pictures"], found["right_shells"], found["converged"]) == (4, 3, 3)
-    assert found["good"] == 2
+    assert (found["good"], found["warned"]) == (2, 1)
     assert found["reasons"] == {"too many steps": 1}
     assert found["coverage"]["68"] == 0.75
     assert found["kinds"]["radius"]["68"] == 0.5
