@@ -65,19 +65,21 @@ def sample_beta(key: jax.Array, prior: ShellPrior) -> tuple[jax.Array, jax.Array
     Returns:
         beta ``[L]`` float32, and the number of vectors drawn, int32.
     """
-    low, high, mean, sd = np.asarray(prior.beta, np.float32).T
+    rows = np.asarray(prior.beta, np.float32)
 
     def draw(state):
         attempts, _ = state
-        beta = truncated_normal(jax.random.fold_in(key, attempts), low, high, mean, sd)
-        return attempts + 1, beta
+        # Kept from XLA, which else computes some of what depends on them alone when it compiles,
+        # with another rounding, and how much of it depends on what is around.
+        bounds = jax.lax.optimization_barrier(tuple(jnp.asarray(x) for x in rows.T))
+        return attempts + 1, truncated_normal(jax.random.fold_in(key, attempts), *bounds)
 
     def is_negative(state):
         attempts, beta = state
         return (attempts == 0) | (density_minimum(beta) < 0)
 
     attempts, beta = jax.lax.while_loop(
-        is_negative, draw, (jnp.int32(0), jnp.zeros(len(low), jnp.float32))
+        is_negative, draw, (jnp.int32(0), jnp.zeros(len(rows), jnp.float32))
     )
     return beta, attempts
 
