@@ -24,7 +24,6 @@ from sevi_jax.network.training.metrics import read_metrics
 HERE = pathlib.Path(__file__).parent
 # The batch's means are summed in another order, and eight steps of Adam carry the rounding on.
 ROUNDING = {"rtol": 1e-3, "atol": 1e-5}
-COMPILE_FASTER = "--xla_cpu_use_fusion_emitters=false"
 
 
 def free_port():
@@ -46,8 +45,7 @@ class Group:
 
     def __init__(self, workdir, held, number, devices, *event):
         coordinator = f"127.0.0.1:{free_port()}"
-        # the other emitters compile in half the time
-        flags = f"--xla_force_host_platform_device_count={devices} {COMPILE_FASTER}"
+        flags = f"--xla_force_host_platform_device_count={devices}"
         env = os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parents[1]}:{HERE.parents[2]}"}
         env |= {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
         name = "_".join(map(str, (workdir.name, number, devices, *event)))

@@ -33,7 +33,10 @@ MOMENTS = {
 
 def run(workdir, *moment):
     """Trains in an own process; returns its exit status and what it said."""
-    env = os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parents[1]}:{HERE.parents[2]}", "JAX_PLATFORMS": "cpu"}
+    env = os.environ | {
+        "PYTHONPATH": f"{HERE}:{HERE.parents[1]}:{HERE.parents[2]}",
+        "JAX_PLATFORMS": "cpu",
+    }
     line = [sys.executable, numbers_run.__file__, str(workdir), *moment]
     result = subprocess.run(line, env=env, capture_output=True, text=True, timeout=300)
     return result.returncode, result.stdout + result.stderr
