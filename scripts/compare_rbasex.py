@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from sevi_jax.data.images import read_images
+from sevi_jax.data.load import load
 from sevi_jax.estimation.measure import Request, measure
 from sevi_jax.results import fitted
 
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("rbasex"))
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # PyAbel's own
-    counts = read_images(options.picture)[0][1]
+    counts = load(options.picture).counts
     counts = counts.T if options.transpose else counts
     low, high = (float(x) for x in options.range.split(","))
     orders = ((2,),) * options.shells

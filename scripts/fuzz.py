@@ -187,10 +187,10 @@ def read(kind: str, path: pathlib.Path) -> None:
     from sevi_jax.data.answers import read_answer
     from sevi_jax.data.events import count_electrons, file_kind, read_blur, read_truth
     from sevi_jax.data.frame_files import open_frames
-    from sevi_jax.data.images import read_images
+    from sevi_jax.data.load import load_all
 
     if kind == "images":  # masks too
-        read_images(path)
+        load_all(path)
     elif kind == "frames":
         with open_frames(path) as frames:
             buffer = frames.buffer(frames.block_frames(2))
@@ -269,7 +269,7 @@ def fuzz(work: pathlib.Path, seconds: int) -> None:
     """Fuzzes in this process until the time is over, or the process dies."""
     atheris = importlib.import_module("atheris")
     with atheris.instrument_imports(include=INSTRUMENTED):
-        for name in ("answers", "events", "frame_files", "images"):
+        for name in ("answers", "events", "frame_files", "load"):
             importlib.import_module(f"sevi_jax.data.{name}")
     options = {
         "max_total_time": seconds,

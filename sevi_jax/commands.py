@@ -15,6 +15,7 @@ from ml_collections import config_flags
 
 from sevi_jax import memory
 from sevi_jax.config import Config, validate
+from sevi_jax.data.parts import parts_of
 from sevi_jax.errors import InputError
 
 FLAGS = flags.FLAGS
@@ -59,7 +60,7 @@ def paths(values: Sequence[str], flag: str) -> list[pathlib.Path]:
         raise InputError(f"--{flag}=FILE is needed (several: --{flag}=FILE,FILE)")
     found = [pathlib.Path(value) for value in values]
     for path in found:
-        if not path.exists():
+        if not parts_of(path)[0].exists():
             raise InputError(f"{path}: no such file (--{flag})")
     return found
 

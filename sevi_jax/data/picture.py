@@ -58,7 +58,7 @@ class Picture:
                 f"{self.name}: expected a picture, a real array [rows, columns] of at least 2 x 2 "
                 f"pixels, got {counts.dtype} of shape {counts.shape}"
             )
-        object.__setattr__(self, "counts", counts.astype(np.float64))
+        object.__setattr__(self, "counts", counts.astype(np.float64, copy=False))
         for field, kind in (("mask", bool), ("off", np.float64), ("efficiency", np.float64)):
             value = getattr(self, field)
             if value is None:
@@ -70,10 +70,10 @@ class Picture:
                     f"{counts.shape}"
                 )
             object.__setattr__(self, field, value.astype(kind))
-        used = self.counts[self.used]
-        if not used.size:
+        used = self.used
+        if not used.any():
             raise InputError(f"{self.name}: no pixel is used: see its mask")
-        if np.isinf(used).any():
+        if (np.isinf(self.counts) & used).any():
             raise InputError(f"{self.name}: a pixel is infinite: mask it or correct the file")
 
     @property
@@ -91,3 +91,31 @@ class Picture:
         if self.efficiency is not None:
             used &= self.efficiency > 0
         return used
+
+
+def rebin(counts: np.ndarray, size: int, name: str = "picture") -> np.ndarray:
+    """Sums whole blocks of pixels; the total is kept.
+
+    Args:
+        counts: ``[H, W]``, square.
+        size: pixels per side of the result; H must be a multiple of it.
+        name: what messages call the picture.
+
+    Returns:
+        ``[size, size]``, of the type that `counts` has.
+
+    Raises:
+        InputError: the picture is not square, or `size` does not divide H.
+    """
+    height, width = counts.shape
+    if height != width:
+        raise InputError(
+            f"{name}: found {height} x {width} pixels, expected a square picture (only a fit that "
+            "starts from the picture itself takes others)"
+        )
+    if size < 1 or height % size:
+        raise InputError(
+            f"{name}: found {height} x {width} pixels, expected a multiple of {size} x {size}"
+        )
+    blocks = counts.reshape(size, height // size, size, -1)
+    return blocks.sum(axis=(1, 3), dtype=counts.dtype)

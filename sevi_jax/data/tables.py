@@ -6,6 +6,7 @@ more memory or time than its own size explains.
 """
 
 import contextlib
+import importlib
 import itertools
 import math
 import pathlib
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import h5py
 import numpy as np
 from h5py.h5l import TYPE_HARD, TYPE_SOFT
+from h5py.h5o import TYPE_GROUP, get_info
 
 from sevi_jax.data.fields import KNOWN, Field
 from sevi_jax.errors import InputError
@@ -73,15 +75,20 @@ def check_file(path: pathlib.Path) -> None:
 
 def table_names(file: h5py.File) -> list[str]:
     """The names of what lies at the top of `file`."""
-    with _readable(file.filename):
+    with readable(file.filename):
         # h5py leaves a name that is not UTF-8 as bytes.
         return [name if isinstance(name, str) else repr(name) for name in file]
 
 
 def has_dataset(file: h5py.File, name: str) -> bool:
-    """Whether something of that name lies at the top of `file`."""
-    with _readable(f"{file.filename}, table {name}"):
-        return bool(file.id.links.exists(name.encode()))
+    """Whether something of that name, or path from the top, lies in `file`."""
+    parts = name.split("/")
+    with readable(f"{file.filename}, table {one_line(name)}"):
+        return all(
+            file.id.links.exists("/".join(parts[: number + 1]).encode())
+            and (number + 1 == len(parts) or _is_group(file, "/".join(parts[: number + 1])))
+            for number in range(len(parts))
+        )
 
 
 def find_dataset(file: h5py.File, name: str) -> h5py.Dataset:
@@ -92,13 +99,13 @@ def find_dataset(file: h5py.File, name: str) -> h5py.Dataset:
             file (by an external link, external storage or as a virtual dataset), or parts of it
             were never written.
     """
-    place = f"{file.filename}, table {name}"
+    place = f"{file.filename}, table {one_line(name)}"
     if not has_dataset(file, name):
         raise InputError(
             f"{place}: found no such table (the file has: {listed(table_names(file))}), expected "
-            f"table {name}"
+            f"table {one_line(name)}"
         )
-    with _readable(place):
+    with readable(place):
         found = file[_inside(file, name, place)]
         if not isinstance(found, h5py.Dataset):
             kind = "a group" if isinstance(found, h5py.Group) else "a named type"
@@ -109,9 +116,12 @@ def find_dataset(file: h5py.File, name: str) -> h5py.Dataset:
         found.dtype  # noqa: B018  # raises where NumPy has no such type
         for number in _filters(found):
             if not h5py.h5z.filter_avail(number):
+                with contextlib.suppress(ImportError):
+                    importlib.import_module("hdf5plugin")
+            if not h5py.h5z.filter_avail(number):
                 raise InputError(
                     f"{place}: found compression by filter {number}, which is not installed here, "
-                    "expected gzip, lzf or none"
+                    "expected gzip, lzf or none (`pip install hdf5plugin` adds others)"
                 )
         _check_written(place, found)
     return found
@@ -119,16 +129,46 @@ def find_dataset(file: h5py.File, name: str) -> h5py.Dataset:
 
 def read_dataset(data: h5py.Dataset) -> np.ndarray:
     """A whole dataset as an array; InputError where its bytes cannot be read."""
-    with _readable(_place(data)):
+    return _read_part(data, tuple(slice(0, n) for n in data.shape or ()))
+
+
+def read_picture(data: h5py.Dataset, axis: int, number: int) -> np.ndarray:
+    """What lies at `number` along an axis of a dataset; the axis is kept, of length 1."""
+    part = [slice(0, n) for n in data.shape]
+    part[axis] = slice(number, number + 1)
+    return _read_part(data, tuple(part))
+
+
+def read_blocks(data: h5py.Dataset, rows: int) -> Iterator[np.ndarray]:
+    """A dataset block after block of about so many rows, whole chunks, none read twice."""
+    chunk = data.chunks[0] if data.chunks else 1
+    step = max(chunk, rows // chunk * chunk)
+    rest = tuple(slice(0, n) for n in data.shape[1:])
+    for first in range(0, data.shape[0], step):
+        yield _read_part(data, (slice(first, min(first + step, data.shape[0])), *rest))
+
+
+def _read_part(data: h5py.Dataset, part: tuple[slice, ...]) -> np.ndarray:
+    """The values in a part of a dataset, whose chunks are checked before."""
+    with readable(_place(data)):
         if not _same_type(data.dtype, data.id.get_type()):
             raise InputError(
                 f"{_place(data)}: found an unusual form of {data.dtype}, expected a usual one"
             )
         if data.chunks:
-            steps = (range(0, n, step) for n, step in zip(data.shape, data.chunks, strict=True))
+            size = math.prod(data.chunks) * data.dtype.itemsize
+            if size > FREE_BYTES and _filters(data):
+                raise InputError(
+                    f"{_place(data)}: found compressed chunks of {size} bytes, expected at most "
+                    f"{FREE_BYTES}"
+                )
+            steps = (
+                range(p.start - p.start % step, p.stop, step)
+                for p, step in zip(part, data.chunks, strict=True)
+            )
             for offset in itertools.product(*steps):
                 _inflated(data, offset)
-        return np.asarray(data[()])
+        return np.asarray(data[part] if part else data[()])
 
 
 def read_texts(data: h5py.Dataset) -> list[str]:
@@ -137,7 +177,7 @@ def read_texts(data: h5py.Dataset) -> list[str]:
     Text of any length lies in a heap that HDF5 does not check: a damaged one can keep it busy for
     ever, and a small one can be read a million times.
     """
-    with _readable(_place(data)):
+    with readable(_place(data)):
         kind = h5py.check_string_dtype(data.dtype)
         if kind is None or kind.length is None or len(data.shape or ()) != 1:
             raise InputError(
@@ -219,7 +259,7 @@ class Table:
         block = buffer[: last - first]
         deflated = h5py.h5z.FILTER_DEFLATE in _filters(self._data)
         chunk = self._data.chunks[0] if self._data.chunks else 1
-        with _readable(self._place):
+        with readable(self._place):
             for row in range(first, last, chunk) if deflated else ():
                 inflated = _inflated(self._data, (row,))
                 if self._plain:
@@ -322,6 +362,19 @@ def _place(data: h5py.Dataset) -> str:
     return f"{data.file.filename}, table {one_line(data.name or '?').lstrip('/')}"
 
 
+@contextlib.contextmanager
+def readable(place: str) -> Iterator[None]:
+    """Turns whatever h5py raises into an InputError; h5py raises nearly anything."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{place}: found unreadable data ({_reason(error)}), expected a complete table"
+        ) from None
+
+
 def listed(names: Sequence[str]) -> str:
     """The names, or the first ten of them, for a message."""
     return ", ".join(map(one_line, names[:10])) + (", ..." if len(names) > 10 else "") or "none"
@@ -334,22 +387,12 @@ def one_line(text: str) -> str:
     return text if len(text) <= MESSAGE else text[: MESSAGE - 3] + "..."
 
 
-@contextlib.contextmanager
-def _readable(place: str) -> Iterator[None]:
-    """Turns whatever h5py raises into an InputError; h5py raises nearly anything."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{place}: found unreadable data ({_reason(error)}), expected a complete table"
-        ) from None
-
-
 def _inside(file: h5py.File, name: str, place: str) -> str:
     """The path of `name` without links: a soft link is followed, once, and not out of the file."""
     links = file.id.links
+    head = name.rpartition("/")[0]
+    if head and not _is_group(file, head):
+        raise InputError(f"{place}: found a link on the way, expected the table in this file")
     kind = links.get_info(name.encode()).type
     if kind == TYPE_HARD:
         return name
@@ -365,6 +408,18 @@ def _inside(file: h5py.File, name: str, place: str) -> str:
                 "expected the table itself"
             )
     return "/".join(parts)
+
+
+def _is_group(file: h5py.File, name: str) -> bool:
+    """Whether a path from the top leads through groups of this file, without links."""
+    parts = name.split("/")
+    for number in range(len(parts)):
+        step = "/".join(parts[: number + 1]).encode()
+        if not file.id.links.exists(step) or file.id.links.get_info(step).type != TYPE_HARD:
+            return False
+        if get_info(file.id, step).type != TYPE_GROUP:
+            return False
+    return True
 
 
 def _same_type(dtype: np.dtype, kind: h5py.h5t.TypeID) -> bool:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax.data.events import count_electrons, file_kind, read_truth
-from sevi_jax.data.fields import HDF5_SUFFIXES
-from sevi_jax.data.images import read_images, rebin
+from sevi_jax.data.load import load_all
+from sevi_jax.data.picture import Picture, rebin
+from sevi_jax.data.readers.hdf5 import is_hdf5
 from sevi_jax.errors import InputError
 from sevi_jax.estimation.information import PictureParams
 from sevi_jax.network.run import Run
@@ -74,18 +75,23 @@ class Reading:
         """
         if self.mask is None:
             return None
-        pictures = read_images(self.mask)
+        pictures = load_all(self.mask)
         if len(pictures) != 1:
             raise InputError(f"{self.mask}: found {len(pictures)} pictures, expected one mask")
-        return pictures[0][1] != 0
+        return pictures[0].counts != 0
 
 
 AS_STORED = Reading()
 
 
 def kind_of(path: pathlib.Path) -> str:
-    """What an input holds: `data.events.file_kind` of HDF5, ``"images"`` of any other file."""
-    return file_kind(path) if path.suffix.lower() in HDF5_SUFFIXES else "images"
+    """What an input holds: `data.events.file_kind` of event files, ``"images"`` of any other."""
+    if not path.is_file() or not is_hdf5(path):
+        return "images"
+    try:
+        return file_kind(path)
+    except InputError:  # another program's; `load_all` says what is wrong with it
+        return "images"
 
 
 def read_pictures(
@@ -94,7 +100,7 @@ def read_pictures(
     """Reads a user's file as full pictures of counts.
 
     Args:
-        path: an event file of any kind, or pictures in any format of `data.images`.
+        path: an event file of any kind, or pictures in any format of `data.load`.
         shells: how many are expected; an event file that says otherwise is refused.
         size: pixels along each side; larger pictures are summed up in blocks. None leaves plain
             pictures as they are and counts events in `EVENT_SIZE`.
@@ -110,24 +116,36 @@ def read_pictures(
     kind = kind_of(path)
     is_plain = kind == "images"
     if is_plain:
-        pictures = iter(read_images(path))
+        pictures = map(_plain, load_all(path))
     else:
-        pictures = _from_events(path, kind, shells, size or EVENT_SIZE)
-    for name, counts in pictures:
+        events = _from_events(path, kind, shells, size or EVENT_SIZE)
+        pictures = ((name, counts, None) for name, counts in events)
+    for name, counts, used in pictures:
         if mask is not None and mask.shape != counts.shape:
             raise InputError(
                 f"{reading.mask}: found {mask.shape[0]} x {mask.shape[1]} pixels, expected "
                 f"{counts.shape[0]} x {counts.shape[1]} as {name} has"
             )
         if is_plain and size is not None:
-            counts = rebin(counts, size, name)
-        seen = counts if mask is None else counts[mask]
-        if (is_plain or mask is not None) and not seen.sum() > 0:
+            counts, used = rebin(counts, size, name), None
+        if mask is not None:
+            used = mask if used is None else used & mask
+        seen = counts if used is None else counts[used]
+        if (is_plain or used is not None) and not seen.sum() > 0:
             raise InputError(f"{name}: a picture without counts, expected electrons")
         if is_plain:
-            yield name, reading.turned(counts), None if mask is None else reading.turned(mask)
+            yield name, reading.turned(counts), None if used is None else reading.turned(used)
         else:
-            yield name, counts, mask
+            yield name, counts, used
+
+
+def _plain(picture: Picture) -> tuple[str, np.ndarray, np.ndarray | None]:
+    """Name, counts (0 where a pixel is not used) and mask, None where all pixels are used."""
+    if picture.noise == "normal":
+        raise InputError(f"{picture.name}: found values below 0, expected counts")
+    used = picture.used
+    counts = np.where(used, picture.counts, 0.0)
+    return picture.name, counts, None if used.all() else used
 
 
 def predict_pictures(run: Run, names: list[str], counts: np.ndarray) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ def watch(event, args):
 def read(kind, path):
     """Reads the file by the readers of its kind, as the commands do."""
     if kind == "images":
-        read_images(path)
+        load_all(path)
     elif kind == "answers":
         read_answer(path)
     else:
@@ -41,7 +41,7 @@ def read(kind, path):
 if __name__ == "__main__":
     from sevi_jax.data.answers import read_answer
     from sevi_jax.data.events import count_electrons, file_kind, read_truth
-    from sevi_jax.data.images import read_images
+    from sevi_jax.data.load import load_all
 
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
     sys.addaudithook(watch)

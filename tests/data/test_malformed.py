@@ -15,9 +15,8 @@ import tifffile
 from hdf5_files import draw, expected_pictures, second_kind, table, write
 from malformed import COUNTS, KINDS, D, pair, twice_detected
 
-from sevi_jax.data import images
 from sevi_jax.data.events import count_electrons, read_truth
-from sevi_jax.data.images import read_images
+from sevi_jax.data.load import load, load_all
 from sevi_jax.errors import InputError
 
 SECONDS, MEMORY = 5, 1024
@@ -135,8 +134,8 @@ def test_fields_of_no_interest_may_be_text(tmp_path):
     assert np.argwhere(events.counts[0]).tolist() == [[8, 8], [10, 8]]
 
 
-def test_weak_pictures_are_no_bombs(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "FREE_PIXELS", 0)
+def test_weak_pictures_are_no_bombs(tmp_path):
+
     rng = np.random.default_rng(0)
     pictures = np.zeros((2, 1024, 1024), np.uint32)
     for picture in pictures:
@@ -144,8 +143,8 @@ def test_weak_pictures_are_no_bombs(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         options = {"compression": "gzip", "shuffle": True, "compression_opts": 1}
         file.create_dataset("images", data=pictures, chunks=(1, 1024, 1024), **options)
-    found = read_images(tmp_path / "a.h5")
-    np.testing.assert_array_equal([counts for _, counts in found], pictures)
+    found = load_all(tmp_path / "a.h5", most_pixels=0)
+    np.testing.assert_array_equal([picture.counts for picture in found], pictures)
 
 
 @pytest.mark.parametrize(
@@ -163,5 +162,4 @@ def test_weak_pictures_are_no_bombs(tmp_path, monkeypatch):
 )
 def test_kinds_of_tiff(tmp_path, options):
     tifffile.imwrite(tmp_path / "a.tif", COUNTS.astype(np.uint16), **options)
-    ((_, counts),) = read_images(tmp_path / "a.tif")
-    np.testing.assert_array_equal(counts, COUNTS)
+    np.testing.assert_array_equal(load(tmp_path / "a.tif").counts, COUNTS)

@@ -6,7 +6,7 @@ import pytest
 
 from sevi_jax.data import writers
 from sevi_jax.data.events import count_electrons, file_kind, read_truth
-from sevi_jax.data.images import read_images
+from sevi_jax.data.load import load_all
 from sevi_jax.data.writers import DistributionsWriter, ImageSetWriter, PairWriter
 from sevi_jax.errors import InputError
 
@@ -107,9 +107,9 @@ def test_image_set_round_trip(tmp_path):
         for part in (slice(0, 3), slice(3, 5)):
             writer.add(counts[part], **{name: values[part] for name, values in shells.items()})
     assert file_kind(path) == "images"
-    pictures = read_images(path)
-    assert [name for name, _ in pictures] == [f"images.h5[{number}]" for number in range(5)]
-    np.testing.assert_array_equal([picture for _, picture in pictures], counts)
+    pictures = load_all(path)
+    assert [picture.name for picture in pictures] == [f"images.h5[{number}]" for number in range(5)]
+    np.testing.assert_array_equal([picture.counts for picture in pictures], counts)
     with h5py.File(path) as file:
         assert file["images"].dtype == np.uint32
         rows = file["Shells"][:]
