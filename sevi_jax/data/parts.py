@@ -1,4 +1,4 @@
-"""Names of parts of files, as users give them: ``file.h5:/name``, ``file.tif[3]``; opens nothing."""
+"""Parts of files as users name them, ``file.h5:/name`` and ``file.tif[3]``; opens nothing."""
 
 import pathlib
 import re
