@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import reference_mean
 from numpy.polynomial import legendre
 from scipy import stats
 
@@ -192,6 +193,41 @@ def test_moments_of_a_picture(conditions):
     expected = [*matrix @ along, second[0, 0], second[0, 1], second[1, 1]]
     mean, error = moments(picture, origin)
     assert (abs(mean - expected) < 4.5 * error).all(), (mean - expected) / error
+
+
+@pytest.mark.parametrize(
+    ("shell", "conditions"),
+    [
+        (
+            {"radius": 20, "sigma": 2, "beta": {1: 0.3, 2: -0.4, 3: -0.15, 4: 0.1}},
+            {
+                "angle": 25.0,
+                "ellipse": (0.05, -0.03),
+                "third": (0.02, 0.01),
+                "fourth": (-0.01, 0.02),
+            },
+        ),
+        ({"radius": 20, "sigma": 2, "tail": -3, "beta": {2: -0.8}}, {"origin": (-3, 60)}),
+        ({"radius": 2, "sigma": 4, "tail": 3, "beta": {1: 0.3, 2: 1}}, {"origin": (30.1, 35.3)}),
+    ],
+)
+def test_picture_has_the_means_by_quadrature(shell, conditions):
+    shell = {**shell, "electrons": 500_000}
+    picture = simulate([shell], (60, 70), 3, **{"origin": (25.3, 39.2), **conditions})
+    mean = reference_mean.mean(picture.truth, 2)
+    share = picture.truth.inside[0] / picture.truth.drawn[0]
+    error = np.sqrt(share * (1 - share) / 500_000)
+    assert abs(mean.sum() / 500_000 - share) < 4.5 * error + 3e-5  # of the quadrature
+    for side in (1, 5):
+        blocks = [
+            x.reshape(60 // side, side, 70 // side, side).sum((1, 3))
+            for x in (picture.counts, mean)
+        ]
+        n, m = (x[blocks[1] > 1] for x in blocks)
+        assert len(n) > 30
+        # of a Poisson number of mean m, (n - m)^2 / m has the mean 1 and the variance 2 + 1 / m;
+        # chi-square of 30 degrees of freedom exceeds 5 of its standard deviations once in 1e4
+        assert abs(((n - m) ** 2 / m - 1).sum()) < 5 * np.sqrt((2 + 1 / m).sum())
 
 
 def test_positive_angle_turns_axis_0_towards_axis_1():
