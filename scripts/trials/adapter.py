@@ -1,4 +1,4 @@
-"""The one place where trials and benchmarks meet the program: fits and files.
+"""The one place where trials and benchmarks meet the program: fits, means and files.
 
 Simulated pictures do not come from here: they are drawn by `sevi_jax.synthesis.spectrometer`,
 which knows nothing of the model.
@@ -28,6 +28,29 @@ def load_all(path: pathlib.Path) -> list[Picture]:
     from sevi_jax.data import load  # pyright: ignore
 
     return load.load_all(path)
+
+
+def means(truth: Truth) -> np.ndarray:
+    """Returns the model's mean of every pixel, ``[H, W]`` float64, of the shells drawn."""
+    from sevi_jax.model.components import Shell, modes_of  # pyright: ignore
+    from sevi_jax.model.means import Layout  # pyright: ignore
+    from sevi_jax.model.picture_model import Data, Model, PictureModel, Values  # pyright: ignore
+
+    shells, values = [], []
+    for shell in truth.shells:
+        orders = tuple(sorted(shell.beta))
+        shells.append(Shell(orders, "skewed" if shell.tail else "normal"))
+        lengths = [shell.radius, shell.sigma, *([shell.tail] if shell.tail else [])]
+        amplitudes = shell.electrons * np.array([1.0, *(shell.beta[n] for n in orders)])
+        values.append(np.concatenate([lengths, amplitudes]))
+    assert truth.origin is not None
+    middle = np.subtract(truth.origin, np.array(truth.shape) / 2)
+    bends = (*truth.ellipse, *truth.third, *truth.fourth)
+    exposure = np.ones(truth.shape) if truth.efficiency is None else truth.efficiency
+    data = Data(np.zeros(truth.shape), exposure, variance=1 / 12 + truth.blur**2)
+    everything = Values(tuple(values), np.array([*middle, np.radians(truth.angle), *bends]))
+    model = Model(tuple(shells), Layout(modes_of(tuple(shells))))
+    return np.nan_to_num(PictureModel(data, model, everything).mean(everything))
 
 
 def parameters(found: Any, truth: Truth) -> list[tuple[str, float, Any]]:
