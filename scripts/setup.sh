@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes the virtual environment that the other scripts use: .venv, or the folder in $VENV (a relative
-# one is taken from the repository's root). $PYTHON names the Python to use. Does nothing when the
-# environment is newer than pyproject.toml and constraints.txt.
+# one is taken from the repository's root). $PYTHON names the Python to use; by default it is the newest
+# that is found, since the newest JAX runs on none older than 3.12. Does nothing when the environment
+# is newer than pyproject.toml and constraints.txt.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${VENV:-.venv}
@@ -23,17 +24,14 @@ if [[ -f $stamp && $stamp -nt pyproject.toml && $stamp -nt constraints.txt ]] &&
 fi
 
 if ! qualifies "$venv/bin/python"; then
-  python=
-  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11; do
-    if qualifies "$candidate"; then
-      python=$candidate
-      break
-    elif [[ $candidate == "${PYTHON:-}" ]]; then
+  if [[ -n ${PYTHON:-} ]]; then
+    python=$PYTHON
+    qualifies "$python" ||
       fail "PYTHON=$PYTHON does not run, is older than 3.11 or lacks the venv module"
-    fi
-  done
-  [[ -n $python ]] ||
-    fail "no Python >= 3.11 with the venv module found; set PYTHON to one"
+  else
+    python=$(bash scripts/find_python.sh) ||
+      fail "no Python >= 3.11 with the venv module found; set PYTHON to one"
+  fi
   clear=()
   [[ ! -f $venv/pyvenv.cfg ]] || clear=(--clear)
   echo "setup.sh: making $venv with $("$python" -V)"

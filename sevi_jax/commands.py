@@ -1,6 +1,7 @@
 """What the command lines share: flags, help, and one line and status 2 for a user's mistake."""
 
 import contextlib
+import importlib.metadata
 import io
 import itertools
 import os
@@ -155,7 +156,23 @@ def _set_option(name: str, value: str | float) -> None:
         jax.config.update(name, value)
 
 
-def run(main: Callable[[], int | None], module: str, document: str | None) -> None:
+def require_sound_jax() -> None:
+    """Refuses a JAX that computes wrong numbers; from 0.11 on, none is known that does.
+
+    Raises:
+        InputError: naming the defect and the remedy.
+    """
+    # JAX takes a second to load, which mistakes in flags shall not wait for
+    if tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) >= (0, 11):
+        return
+    from sevi_jax import soundness
+
+    soundness.require_sound_jax()
+
+
+def run(
+    main: Callable[[], int | None], module: str, document: str | None, checks_jax: bool = True
+) -> None:
     """Runs a command line and exits.
 
     Exit status: what `main` returns (None: 0); 2 with one line on stderr for a mistake of the
@@ -165,6 +182,8 @@ def run(main: Callable[[], int | None], module: str, document: str | None) -> No
         main: the command, after the flags are parsed.
         module: ``sevi_jax.train`` and the like, for the help.
         document: docstring of the command, which the help shows first.
+        checks_jax: whether to call `require_sound_jax` before `main`; one that joins several
+            processes does so itself, since nothing may be computed before it.
     """
     if any(arg in ("--help", "-h", "-help", "--helpfull") for arg in sys.argv[1:]):
         print(f"{(document or '').strip()}\n\nFlags:")
@@ -178,6 +197,8 @@ def run(main: Callable[[], int | None], module: str, document: str | None) -> No
     keep_compiled_programs()
     try:
         _parse(sys.argv)
+        if checks_jax:
+            require_sound_jax()
         sys.exit(main())
     except InputError as error:
         print(f"{module}: {error}", file=sys.stderr)

@@ -50,6 +50,7 @@ def main() -> int:
 
     if _DISTRIBUTED.value or coordinator is not None:
         processes.join(coordinator, number, index)
+    commands.require_sound_jax()
     try:
         if train(config, workdir, init_from):
             _judge(workdir, config.eval.pictures)
@@ -105,4 +106,4 @@ def _judge(workdir: pathlib.Path, pictures: int) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(main, "sevi_jax.train", __doc__)
+    commands.run(main, "sevi_jax.train", __doc__, checks_jax=False)

@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "errors": set(),
     "prng": set(),
     "memory": set(),
+    "soundness": {"errors"},
     "provenance": set(),
     "config": {"errors"},
     "physics": {"errors"},
@@ -25,7 +26,9 @@ MAY_IMPORT = {
 }
 RESULTS = FIRST | {"synthesis", "network", "detection", "estimation"}
 MAY_IMPORT |= {"results": RESULTS, "simulation": RESULTS}
-MAY_IMPORT |= {command: RESULTS | {"results", "simulation"} | COMMANDS for command in COMMANDS}
+MAY_IMPORT |= {
+    command: RESULTS | {"results", "simulation", "soundness"} | COMMANDS for command in COMMANDS
+}
 # Libraries that only these modules (and what lies below them) may import.
 OWNERS = {
     "h5py": {"data"},
