@@ -284,8 +284,10 @@ def main() -> None:
 def report(found: dict[str, list[dict[str, Any]]], output: pathlib.Path) -> None:
     """Prints the tables of all cases and writes their summary."""
     summaries = {case: judging.summarise(rows) for case, rows in found.items()}
-    pooled = [row for case, rows in found.items() if CASES[case].pooled for row in rows]
-    summaries["all together"] = judging.summarise(pooled)
+    pooled = [case for case in found if CASES[case].pooled]
+    if len(pooled) > 1:
+        together = [row for case in pooled for row in found[case]]
+        summaries["all together"] = judging.summarise(together)
     print()
     print(judging.table(summaries))
     print()
