@@ -160,7 +160,7 @@ def draw_plain(rng, number):
 
 def draw_on_and_off(rng, number):
     """A bright background with a picture of it alone; the ratio of exposures is not told."""
-    slope = rng.uniform(-1, 1, 2) / 100
+    slope = rng.uniform(-1, 1, 2) / 200
 
     def background(row, column):
         return 3 + slope[0] * row + slope[1] * column
