@@ -1,0 +1,1 @@
+"""What the mean of a picture is, as one function of one vector."""

@@ -1,0 +1,290 @@
+"""Mean of every pixel, and what a fit needs of a chunk of pixels: deviance, gradient, information.
+
+The mean of a pixel is
+
+    exposure * efficiency * (area * sum_m A_m(s) cos(m t) + background).
+
+A_m is the sum over all shells, on the grid of `physics.series`. All that a shell has to do with
+pixels goes through A_m: the gradient of the deviance by A_m on the grid, and per cell the sums of
+w E E' with E the cosines, are all that a fit needs, whatever the number of shells and parameters.
+The matrix of pixels times parameters never exists. Parameters that do not act through A_m
+(geometry, background, efficiency, exposure of the picture without light) have columns of their own.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sevi_jax.model import geometry as geo
+from sevi_jax.model.pixels import Chunk
+
+BACKGROUNDS = {"none": 0, "constant": 1, "smooth": 9}
+EFFICIENCY_TERMS = 8
+# Exponents-like degrees of the Legendre polynomials along rows and columns.
+_DEGREES = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2), (4, 0), (2, 2), (0, 4))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What a program is compiled for; hashable.
+
+    Attributes:
+        modes: m of the series.
+        geometry: indices into `geometry.NAMES` of what is free.
+        background: terms of the background.
+        efficiency: whether a smooth efficiency is free.
+        off: whether there is a picture without light.
+        off_scale: whether its exposure is free.
+        normal: whether the noise is normal with a variance given per pixel.
+    """
+
+    modes: tuple[int, ...]
+    geometry: tuple[int, ...] = ()
+    background: int = 0
+    efficiency: bool = False
+    off: bool = False
+    off_scale: bool = False
+    normal: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the parameters that have columns of their own."""
+        found = [geo.NAMES[i] for i in self.geometry]
+        found += [f"background_{k}" for k in range(self.background)]
+        found += [f"efficiency_{k + 1}" for k in range(EFFICIENCY_TERMS if self.efficiency else 0)]
+        return (*found, *(("off_scale",) if self.off_scale else ()))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """Values of all that is not a shell.
+
+    Attributes:
+        geometry: ``[9]``; the origin from the middle of the picture.
+        background: counts per pixel of each term, ``[9]``.
+        efficiency: coefficients of its logarithm, ``[8]``.
+        off_scale: exposure of the picture over that without light.
+        scatter: f^2: the variance is mean + f^2 mean^2.
+        floor: the likelihood is continued below this mean.
+        half: half of the longer side of the picture, pixels: the unit of background terms.
+        step: h of the grid.
+    """
+
+    geometry: jax.Array
+    background: jax.Array
+    efficiency: jax.Array
+    off_scale: jax.Array
+    scatter: jax.Array
+    floor: jax.Array
+    half: jax.Array
+    step: jax.Array
+
+
+def smooth_terms(row: jax.Array, column: jax.Array, number: int) -> list[jax.Array]:
+    """Legendre polynomials that are orthogonal on [-1, 1] x [-1, 1], the constant first."""
+
+    def legendre(x):
+        square = x * x
+        return {0: jnp.ones_like(x), 1: x, 2: 1.5 * square - 0.5,
+                4: (35 * square * square - 30 * square + 3) / 8}  # fmt: skip
+
+    along, across = legendre(row), legendre(column)
+    return [along[i] * across[k] for i, k in _DEGREES[:number]]
+
+
+def _cosines(cosine: jax.Array, modes: tuple[int, ...]) -> list[jax.Array]:
+    """cos(m t) of every mode."""
+    step = modes[1] if len(modes) > 1 else 1
+    first = cosine if step == 1 else 2 * cosine * cosine - 1
+    values = [jnp.ones_like(cosine), first]
+    for _ in modes[2:]:
+        values.append(2 * first * values[-1] - values[-2])
+    return values[: len(modes)]
+
+
+def _sines(cosine: jax.Array, sine: jax.Array, modes: tuple[int, ...]) -> list[jax.Array]:
+    """sin(m t) of every mode."""
+    step = modes[1] if len(modes) > 1 else 1
+    double, first = (2 * cosine, sine) if step == 1 else (
+        2 * (2 * cosine * cosine - 1), 2 * sine * cosine)  # fmt: skip
+    values = [jnp.zeros_like(sine), first]
+    for _ in modes[2:]:
+        values.append(double * values[-1] - values[-2])
+    return values[: len(modes)]
+
+
+def _taps(place: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Cubic Lagrange weights of the points -1, 0, 1, 2, and their derivatives."""
+    f = place
+    square, cube = f * f, f * f * f
+    weights = [
+        (-cube + 3 * square - 2 * f) / 6,
+        (cube - 2 * square - f + 2) / 2,
+        (-cube + square + 2 * f) / 2,
+        (cube - f) / 6,
+    ]
+    slopes = [
+        (-3 * square + 6 * f - 2) / 6,
+        (3 * square - 4 * f - 1) / 2,
+        (-3 * square + 2 * f + 2) / 2,
+        (3 * square - 1) / 6,
+    ]
+    return weights, slopes
+
+
+def half_deviance(mean: jax.Array, counts: jax.Array, scatter: jax.Array) -> jax.Array:
+    """Half the deviance of counts of variance mean + scatter mean^2; mean above 0.
+
+    For scatter 0 it is Poisson's, ``n log(n / m) - n + m = m g(n / m - 1)`` with
+    ``g(u) = (1 + u) log(1 + u) - u``, by its series near 0, where the difference would lose all
+    digits. Else it is that of the negative binomial distribution of this variance.
+    """
+    u = (counts - mean) / mean
+    series = u * u * (1 / 2 - u * (1 / 6 - u * (1 / 12 - u * (1 / 20 - u * (1 / 30 - u / 42)))))
+    ratio = jnp.maximum(1 + u, 0.0)
+    logarithm = jnp.log(jnp.where(ratio > 0, ratio, 1.0))
+    poisson = mean * jnp.where(jnp.abs(u) < 0.05, series, ratio * logarithm - u)
+    # n log(n / m) - (n + 1/c) log((1 + c n) / (1 + c m)), less Poisson's
+    product = scatter * mean
+    change = product * u / (1 + product)
+    excess = (counts + 1 / jnp.maximum(scatter, 1e-12)) * jnp.log1p(change) - (counts - mean)
+    return poisson - jnp.where(scatter > 0, excess, 0.0)
+
+
+@functools.partial(jax.jit, static_argnames="layout")
+def evaluate_chunk(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout):
+    """Computes what a chunk of pixels says of the means.
+
+    Args:
+        series: A_m on the grid, per pixel^2, ``[G, M]``.
+        frame: the rest of the model.
+        chunk: K blocks.
+        layout: what is free.
+
+    Returns:
+        half the deviance; its negative gradient by the four points of the grid of every block
+        ``[K, 4, M]`` and by the columns ``[C]``; sums of w E E' of every block ``[K, F, F]``, E
+        being the M cosines and then the C columns.
+    """
+    mean, _, basis, taps, columns, base = _means(series, frame, chunk, layout)
+    used = chunk.exposure > 0
+    half, residual, weight, base_slope = _noise(mean, base, frame, chunk, layout, used)
+    if layout.off_scale:
+        columns = [*columns, base_slope]
+    # Barriers keep the compiler from computing a pixel anew for every sum that it is in.
+    residual, weight, taps = jax.lax.optimization_barrier((residual, weight, taps))
+    every = jax.lax.optimization_barrier(jnp.stack([*basis, *columns], axis=1))
+    to_grid = jnp.stack([tap * residual for tap in taps], axis=1)
+    count = len(layout.modes)
+    gradient = jnp.einsum("kjp,kmp->kjm", to_grid, every[:, :count])
+    of_columns = jnp.einsum("kp,kcp->c", residual, every[:, count:])
+    information = jnp.einsum("kfp,kgp->kfg", every * weight[:, None], every)
+    return jnp.sum(half), gradient, of_columns, information
+
+
+def _means(series, frame, chunk, layout):
+    """Mean without the off picture, signal, cosines times area and exposure, taps, columns."""
+    z, x, log_area = geo.to_ideal(chunk.row, chunk.column, frame.geometry)
+    s = jnp.sqrt(jnp.maximum(z * z + x * x, 1e-12))
+    cosine, sine = z / s, x / s
+    place = s / frame.step - chunk.cell.astype(jnp.float32)[:, None]
+    taps, slopes = _taps(place)
+    window = series[chunk.cell[:, None] + jnp.arange(4)]  # [K, 4, M]
+    unit_row, unit_column = chunk.row / frame.half, chunk.column / frame.half
+    response = chunk.exposure
+    if layout.efficiency:
+        terms = smooth_terms(unit_row, unit_column, EFFICIENCY_TERMS + 1)[1:]
+        response = response * jnp.exp(sum(frame.efficiency[k] * t for k, t in enumerate(terms)))
+    factor = response * jnp.exp(log_area)
+    cosines = _cosines(cosine, layout.modes)
+
+    def across(weights):
+        """Series of every pixel, one mode after the other."""
+        return [
+            sum(weights[j] * window[:, j, m, None] for j in range(4))
+            for m in range(len(layout.modes))
+        ]
+
+    amplitude = across(taps)
+    density = sum(a * c for a, c in zip(amplitude, cosines, strict=True))
+    signal = factor * density
+    background = smooth_terms(unit_row, unit_column, layout.background)
+    level = sum(frame.background[k] * t for k, t in enumerate(background))
+    mean = signal + response * level
+    columns = []
+    if layout.geometry:
+        sines = _sines(cosine, sine, layout.modes)
+        by_s = sum(a * c for a, c in zip(across(slopes), cosines, strict=True)) / frame.step
+        by_t = -sum(m * a * n for m, a, n in zip(layout.modes, amplitude, sines, strict=True)) / s
+        by_z, by_x = by_s * cosine - by_t * sine, by_s * sine + by_t * cosine
+        for index in layout.geometry:
+            direction = jnp.asarray(np.eye(len(geo.NAMES), dtype=np.float32)[index])
+
+            def mapped(values):
+                return geo.to_ideal(chunk.row, chunk.column, values)
+
+            dz, dx, da = jax.jvp(mapped, (frame.geometry,), (direction,))[1]
+            columns.append(factor * (by_z * dz + by_x * dx + density * da))
+    columns += [response * term for term in background]
+    if layout.efficiency:
+        columns += [mean * term for term in terms]
+    basis = [factor * c for c in cosines]
+    return mean, signal, basis, taps, columns, response
+
+
+def _noise(mean, response, frame, chunk, layout, used):
+    """Half the deviance, residual over variance, 1 / variance, and the base of the off picture."""
+    del response
+    floor = frame.floor * chunk.exposure
+    safe_floor = jnp.where(used, floor, 1.0)
+    held = jnp.where(used, jnp.maximum(mean, floor), 1.0)
+    counts = jnp.where(used, chunk.counts, 1.0)
+    if layout.normal:
+        # chunk.off holds the variance of the difference
+        weight = jnp.where(used, 1 / jnp.maximum(chunk.off, 1e-12), 0.0)
+        residual = (chunk.counts - mean) * weight
+        return 0.5 * (chunk.counts - mean) * residual, residual, weight, jnp.zeros_like(mean)
+    if layout.off:
+        ratio = frame.off_scale
+        b = _profiled_off(held, counts, chunk.off, ratio)
+        total = held + ratio * b
+        half = half_deviance(total, counts, jnp.float32(0.0))
+        safe = jnp.maximum(b, 1e-12)
+        half += jnp.where(
+            chunk.off > 0, half_deviance(safe, jnp.maximum(chunk.off, 0.0), jnp.float32(0.0)), b
+        )
+        weight = 1 / (total + ratio * ratio * b)
+        residual = (counts - total) / total
+        slope = b
+    else:
+        half = half_deviance(held, counts, frame.scatter)
+        weight = 1 / (held + frame.scatter * held * held)
+        residual = (counts - held) * weight
+        slope = jnp.zeros_like(mean)
+    # below the floor: the parabola of a normal number whose variance is the floor's
+    below = jnp.minimum(mean - safe_floor, 0.0)
+    half = half - below * residual + 0.5 * below * below * weight
+    residual = residual - below * weight
+    keep = used.astype(jnp.float32)
+    return jnp.where(used, half, 0.0), residual * keep, weight * keep, slope
+
+
+def _profiled_off(mean, counts, off, ratio):
+    """Most likely mean of the off picture: the larger root of its score, stable near 0."""
+    # a (a + 1) b^2 + b (m (a + 1) - a (n + k)) - k m = 0
+    a = ratio
+    lead, linear = a * (a + 1), mean * (a + 1) - a * (counts + off)
+    root = jnp.sqrt(linear * linear + 4 * lead * off * mean)
+    return jnp.where(
+        linear < 0, (root - linear) / (2 * lead), 2 * off * mean / jnp.maximum(root + linear, 1e-30)
+    )
+
+
+@functools.partial(jax.jit, static_argnames="layout")
+def chunk_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout) -> jax.Array:
+    """Mean of every pixel of a chunk, ``[K, LANES]``."""
+    return _means(series, frame, chunk, layout)[0]

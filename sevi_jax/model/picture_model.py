@@ -1,0 +1,277 @@
+"""A picture with a model of it: from one flat vector to deviance, gradient and information.
+
+The vector holds the parameters of all shells, one after the other, and then those that have columns
+of their own in `means`. Nothing else in the program knows how many parameters a shell has.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sevi_jax.model import geometry as geo
+from sevi_jax.model.components import Grid, Shell, modes_of, shell_series
+from sevi_jax.model.means import EFFICIENCY_TERMS, Frame, Layout, chunk_means, evaluate_chunk
+from sevi_jax.model.pixels import Sorted, sort_pixels
+
+_PIXEL_VARIANCE = 1 / 12  # pixels^2, of a uniform density over a pixel
+_CELLS_PER_SIGMA = 6.0
+_LARGEST_STEP = 1.0  # pixels
+_SMALLEST_STEP = 0.125
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Counts of electrons with what is known of every pixel.
+
+    Attributes:
+        counts: electrons, ``[H, W]`` float64; may be no whole numbers.
+        exposure: efficiency of every pixel, 0 where it is not used, ``[H, W]``.
+        off: counts without the light; of a difference of pictures the variance; ``[H, W]`` or None.
+        variance: of the blur by pixel and detector, pixels^2.
+        scatter: f^2 of the noise.
+    """
+
+    counts: np.ndarray
+    exposure: np.ndarray
+    off: np.ndarray | None = None
+    variance: float = _PIXEL_VARIANCE
+    scatter: float = 0.0
+
+    @property
+    def half(self) -> float:
+        """Half of the longer side, pixels."""
+        return max(self.counts.shape) / 2
+
+    @functools.cached_property
+    def middles(self) -> tuple[np.ndarray, np.ndarray]:
+        """Middles of all pixels along rows and columns, from the middle of the picture."""
+        row, column = (np.arange(n) + 0.5 - n / 2 for n in self.counts.shape)
+        shape = self.counts.shape
+        return (
+            np.broadcast_to(row[:, None].astype(np.float32), shape).ravel(),
+            np.broadcast_to(column[None].astype(np.float32), shape).ravel(),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What is fitted.
+
+    Attributes:
+        shells: in no order.
+        layout: the other free parameters.
+    """
+
+    shells: tuple[Shell, ...]
+    layout: Layout
+
+    @functools.cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Where in the vector each shell begins, and where all shells end."""
+        return tuple(int(x) for x in np.cumsum([0, *(shell.size for shell in self.shells)]))
+
+    @functools.cached_property
+    def size(self) -> int:
+        """P, entries of the vector."""
+        return self.starts[-1] + len(self.layout.columns)
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of all entries, as results call them."""
+        found = [name for i, shell in enumerate(self.shells) for name in shell.names(i + 1)]
+        return (*found, *self.layout.columns)
+
+    def part(self, shell: int) -> slice:
+        """Entries of a shell."""
+        return slice(self.starts[shell], self.starts[shell + 1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """Values of everything, free or not.
+
+    Attributes:
+        shells: of each shell its parameters, as `components.Shell` names them.
+        geometry: ``[9]``, `geometry.NAMES`, the origin from the middle of the picture.
+        background: ``[9]``, electrons per pixel.
+        efficiency: ``[8]``.
+        off_scale: exposure over that of the off picture.
+    """
+
+    shells: tuple[np.ndarray, ...]
+    geometry: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(len(geo.NAMES)))
+    background: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(9))
+    efficiency: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(EFFICIENCY_TERMS))
+    off_scale: float = 1.0
+
+    def vector(self, model: Model) -> np.ndarray:
+        """The free ones, ``[P]``."""
+        layout = model.layout
+        return np.concatenate(
+            [
+                *self.shells,
+                self.geometry[list(layout.geometry)],
+                self.background[: layout.background],
+                self.efficiency if layout.efficiency else [],
+                [self.off_scale] if layout.off_scale else [],
+            ]
+        )
+
+    def with_vector(self, vector: np.ndarray, model: Model) -> "Values":
+        """The same with other values of the free ones."""
+        layout = model.layout
+        shells = tuple(vector[model.part(i)] for i in range(len(model.shells)))
+        rest = vector[model.starts[-1] :]
+        geometry, background, efficiency = (
+            np.array(x) for x in (self.geometry, self.background, self.efficiency)
+        )
+        count = len(layout.geometry)
+        geometry[list(layout.geometry)] = rest[:count]
+        background[: layout.background] = rest[count : count + layout.background]
+        count += layout.background
+        if layout.efficiency:
+            efficiency = rest[count : count + EFFICIENCY_TERMS]
+        scale = float(rest[-1]) if layout.off_scale else self.off_scale
+        return Values(shells, geometry, background, efficiency, scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What the counts say of a vector.
+
+    Attributes:
+        deviance: of the counts.
+        score: half the negative gradient of the deviance, ``[P]``.
+        information: Fisher's, ``[P, P]``.
+    """
+
+    deviance: float
+    score: np.ndarray
+    information: np.ndarray
+
+
+class PictureModel:
+    """Data and model together; holds the pixels sorted for a geometry.
+
+    Args:
+        data: the picture.
+        model: what is fitted.
+        values: for these pixels are sorted and the step of the grid is chosen.
+    """
+
+    def __init__(self, data: Data, model: Model, values: Values):
+        self.data, self.model = data, model
+        widths = [np.hypot(v[1], np.sqrt(data.variance)) for v in values.shells] or [1.0]
+        step = float(np.clip(min(widths) / _CELLS_PER_SIGMA, _SMALLEST_STEP, _LARGEST_STEP))
+        self._sort(values, step)
+
+    def _sort(self, values: Values, step: float) -> None:
+        data = self.data
+        row, column = data.middles
+        distance = ideal_distance(row, column, values.geometry)
+        used = data.exposure.ravel() > 0
+        if not used.all():
+            row, column, distance = row[used], column[used], distance[used]
+        points = int(np.ceil((distance.max() / step + 16) / 256)) * 256
+        select = (lambda x: x.ravel()) if used.all() else (lambda x: x.ravel()[used])
+        self.used = used
+        self.sorted: Sorted = sort_pixels(
+            distance, row, column, select(data.counts), select(data.exposure),
+            None if data.off is None else select(data.off), step, points,
+        )  # fmt: skip
+        self.sorted_geometry = np.array(values.geometry)
+        self.grid = Grid(modes_of(self.model.shells), step, points, data.variance)
+        self.floor = 1e-4 * float(data.counts.ravel()[used].mean())
+
+    def ensure_sorted(self, values: Values, shift: float = 0.25) -> None:
+        """Sorts again where the geometry has moved a pixel by more than `shift` steps of the grid."""
+        away = values.geometry - self.sorted_geometry
+        reach = self.data.half
+        moved = np.hypot(away[0], away[1]) + reach * np.abs(away[3:]).sum()
+        if moved > shift * self.grid.step:
+            self._sort(values, self.grid.step)
+
+    def frame(self, values: Values) -> Frame:
+        """All that is not a shell, for the device."""
+        single = np.float32
+        return Frame(
+            values.geometry.astype(single), values.background.astype(single),
+            values.efficiency.astype(single), single(values.off_scale), single(self.data.scatter),
+            single(self.floor), single(self.data.half), single(self.grid.step),
+        )  # fmt: skip
+
+    def series(self, values: Values) -> tuple[jax.Array, list[jax.Array]]:
+        """Sum of the series of all shells ``[G, M]``, and the derivatives of each."""
+        found = [
+            shell_series(shell, v, self.grid)
+            for shell, v in zip(self.model.shells, values.shells, strict=True)
+        ]
+        total = sum(x[0] for x in found) if found else jnp.zeros((self.grid.points, 1))
+        return total, [x[1] for x in found]
+
+    def evaluate(self, values: Values) -> Evaluation:
+        """Computes deviance, score and information at some values."""
+        total, slopes = self.series(values)
+        frame, layout = self.frame(values), self.model.layout
+        parts = [evaluate_chunk(total, frame, chunk, layout) for chunk in self.sorted.chunks]
+        half = float(sum(float(p[0]) for p in parts))
+        return Evaluation(2 * half, *self._contract(parts, slopes))
+
+    def _contract(self, parts, slopes) -> tuple[np.ndarray, np.ndarray]:
+        """Score and information from the sums over blocks."""
+        blocks, points = self.sorted.blocks, self.grid.points
+        modes = len(self.grid.modes)
+        starts = np.flatnonzero(np.diff(self.sorted.cell[:blocks], prepend=-1))
+        cells = self.sorted.cell[starts]
+
+        def per_cell(index):
+            every = np.concatenate([np.asarray(p[index]) for p in parts])[:blocks]
+            return np.add.reduceat(every, starts, axis=0)
+
+        by_points, sums = per_cell(1), per_cell(3)
+        on_grid = np.zeros((points, modes))
+        for j in range(4):
+            on_grid[cells + j] += by_points[:, j]
+        own = np.sum([np.asarray(p[2], np.float64) for p in parts], axis=0)
+        if slopes:
+            columns = np.concatenate([np.asarray(x) for x in slopes], axis=-1)
+            score = on_grid.ravel() @ columns.reshape(points * modes, -1)
+            a, b, c, d = (columns[cells + j] for j in range(4))
+            middle = (9 * (b + c) - (a + d)) / 16
+            flat = middle.reshape(len(cells) * modes, -1).astype(np.float64)
+            # blockwise products in single precision, their sum in double
+            ring = flat.T @ np.matmul(sums[:, :modes, :modes], middle).reshape(flat.shape)
+            cross = flat.T @ sums[:, :modes, modes:].reshape(len(flat), -1)
+        else:
+            score, ring, cross = np.zeros(0), np.zeros((0, 0)), np.zeros((0, len(own)))
+        corner = sums[:, modes:, modes:].sum(axis=0, dtype=np.float64)
+        information = np.block([[ring, cross], [cross.T, corner]])
+        return np.concatenate([score, own]), 0.5 * (information + information.T)
+
+    def mean(self, values: Values) -> np.ndarray:
+        """Mean of every pixel, electrons, ``[H, W]``; NaN where a pixel is not used."""
+        total, _ = self.series(values)
+        frame, layout = self.frame(values), self.model.layout
+        lanes = np.concatenate(
+            [np.asarray(chunk_means(total, frame, c, layout)) for c in self.sorted.chunks]
+        )
+        flat = np.full(self.used.sum(), np.nan)
+        filled = self.sorted.place >= 0
+        flat[self.sorted.place[filled]] = lanes[filled]
+        found = np.full(self.used.shape, np.nan)
+        found[self.used] = flat
+        return found.reshape(self.data.counts.shape)
+
+
+def ideal_distance(row: np.ndarray, column: np.ndarray, geometry: np.ndarray) -> np.ndarray:
+    """Distance of points from the centre of the ideal picture, pixels; NumPy."""
+    if not geometry[3:].any():
+        return np.hypot(row - np.float32(geometry[0]), column - np.float32(geometry[1]))
+    z, x, _ = (np.asarray(v) for v in _ideal(row, column, geometry.astype(np.float32)))
+    return np.hypot(z, x)
+
+
+_ideal = jax.jit(geo.to_ideal)

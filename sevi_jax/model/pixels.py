@@ -1,0 +1,107 @@
+"""Pixels of a picture sorted by their distance from the centre into blocks; knows no shell.
+
+The distances of the ideal picture are cut into cells of width h, the step of the grid that the
+series of `physics.series` is known on. A block holds up to `LANES` pixels of one cell: to all of
+them the series is a cubic through the same four points of the grid. A chunk is a number of blocks;
+programs are compiled for a chunk, so pictures of all sizes share them.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+LANES = 64
+CHUNK_BLOCKS = 512
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Blocks of pixels; K blocks.
+
+    Attributes:
+        row, column: middles of the pixels, from the middle of the picture, ``[K, LANES]`` float32.
+        counts: electrons, ``[K, LANES]`` float32.
+        exposure: efficiency of the pixel, 0 where a lane is empty, ``[K, LANES]`` float32.
+        off: counts without the light, ``[K, LANES]`` float32, or None.
+        cell: of every block, ``[K]`` int32: distances in [cell h, cell h + h].
+    """
+
+    row: jax.Array
+    column: jax.Array
+    counts: jax.Array
+    exposure: jax.Array
+    off: jax.Array | None
+    cell: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Sorted:
+    """A picture in chunks.
+
+    Attributes:
+        chunks: on the device.
+        cell: of every block of all chunks, ``[N]``, ascending but for the empty ones at the end.
+        blocks: how many blocks are not empty.
+        place: flat index of the pixel that lies in every lane, -1 where none, ``[N, LANES]``.
+        step: h, pixels.
+        points: G of the grid, ``(g - 1) h``.
+    """
+
+    chunks: list[Chunk]
+    cell: np.ndarray
+    blocks: int
+    place: np.ndarray
+    step: float
+    points: int
+
+
+def sort_pixels(
+    distance: np.ndarray,
+    row: np.ndarray,
+    column: np.ndarray,
+    counts: np.ndarray,
+    exposure: np.ndarray,
+    off: np.ndarray | None,
+    step: float,
+    points: int,
+) -> Sorted:
+    """Sorts pixels by distance.
+
+    Args:
+        distance: of every pixel in the ideal picture, pixels, ``[N]``.
+        row, column, counts, exposure, off: as in `Chunk`, ``[N]``.
+        step: h.
+        points: G; pixels beyond the grid lie in its last cell, where the series is 0.
+    """
+    cell = np.minimum((distance * (1 / step)).astype(np.int64), points - 4)
+    order = np.argsort(cell.astype(np.uint16 if points < 2**16 else np.int64), kind="stable")
+    number = np.bincount(cell, minlength=points)
+    blocks_of = -(-number // LANES)
+    first_block = np.cumsum(blocks_of) - blocks_of
+    first_pixel = np.cumsum(number) - number
+    sorted_cell = cell[order]
+    rank = np.arange(len(order)) - first_pixel[sorted_cell]
+    lane = first_block[sorted_cell] * LANES + rank
+    blocks = int(blocks_of.sum())
+    total = -(-blocks // CHUNK_BLOCKS) * CHUNK_BLOCKS
+
+    def spread(values, empty=0.0):
+        found = np.full(total * LANES, empty, np.float32)
+        found[lane] = values[order]
+        return found.reshape(-1, CHUNK_BLOCKS, LANES)
+
+    cells = np.repeat(np.arange(points), blocks_of).astype(np.int32)
+    cells = np.append(cells, np.full(total - blocks, points - 4, np.int32))
+    place = np.full(total * LANES, -1, np.int64)
+    place[lane] = order
+    # an empty lane lies far out, where nothing is
+    far = np.float32((points + 4) * step)
+    arrays = [spread(row, far), spread(column, far), spread(counts), spread(exposure)]
+    arrays.append(None if off is None else spread(off))
+    chunks = [
+        Chunk(*(None if a is None else jax.numpy.asarray(a[i]) for a in arrays), jax.numpy.asarray(c))
+        for i, c in enumerate(cells.reshape(-1, CHUNK_BLOCKS))
+    ]
+    return Sorted(chunks, cells, blocks, place.reshape(-1, LANES), step, points)
