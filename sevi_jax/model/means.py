@@ -166,13 +166,12 @@ def evaluate_chunk(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
         layout: what is free.
 
     Returns:
-        half the deviance; its negative gradient by the four points of the grid of every block
+        half the deviance of every block ``[K]``; its negative gradient by the four points of the grid of every block
         ``[K, 4, M]`` and by the columns ``[C]``; sums of w E E' of every block ``[K, F, F]``, E
         being the M cosines and then the C columns.
     """
-    mean, _, basis, taps, columns, base = _means(series, frame, chunk, layout)
-    used = chunk.exposure > 0
-    half, residual, weight, base_slope = _noise(mean, base, frame, chunk, layout, used)
+    mean, basis, taps, columns = parts_of_means(series, frame, chunk, layout)
+    half, residual, weight, base_slope = _noise(mean, frame, chunk, layout)
     if layout.off_scale:
         columns = [*columns, base_slope]
     # Barriers keep the compiler from computing a pixel anew for every sum that it is in.
@@ -183,11 +182,20 @@ def evaluate_chunk(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
     gradient = jnp.einsum("kjp,kmp->kjm", to_grid, every[:, :count])
     of_columns = jnp.einsum("kp,kcp->c", residual, every[:, count:])
     information = jnp.einsum("kfp,kgp->kfg", every * weight[:, None], every)
-    return jnp.sum(half), gradient, of_columns, information
+    return jnp.sum(half, axis=1), gradient, of_columns, information
 
 
-def _means(series, frame, chunk, layout):
-    """Mean without the off picture, signal, cosines times area and exposure, taps, columns."""
+def parts_of_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout):
+    """Computes the mean of every pixel and what its derivatives are made of.
+
+    Args:
+        series, frame, chunk, layout: as in `evaluate_chunk`.
+
+    Returns:
+        the mean without the off picture ``[K, LANES]``; the cosines times exposure and area, the
+        weights of the four points of the grid, and the columns (without that of the off picture),
+        lists of ``[K, LANES]``.
+    """
     z, x, log_area = geo.to_ideal(chunk.row, chunk.column, frame.geometry)
     s = jnp.sqrt(jnp.maximum(z * z + x * x, 1e-12))
     cosine, sine = z / s, x / s
@@ -211,10 +219,9 @@ def _means(series, frame, chunk, layout):
 
     amplitude = across(taps)
     density = sum(a * c for a, c in zip(amplitude, cosines, strict=True))
-    signal = factor * density
     background = smooth_terms(unit_row, unit_column, layout.background)
     level = sum(frame.background[k] * t for k, t in enumerate(background))
-    mean = signal + response * level
+    mean = factor * density + response * level
     columns = []
     if layout.geometry:
         sines = _sines(cosine, sine, layout.modes)
@@ -233,12 +240,12 @@ def _means(series, frame, chunk, layout):
     if layout.efficiency:
         columns += [mean * term for term in terms]
     basis = [factor * c for c in cosines]
-    return mean, signal, basis, taps, columns, response
+    return mean, basis, taps, columns
 
 
-def _noise(mean, response, frame, chunk, layout, used):
-    """Half the deviance, residual over variance, 1 / variance, and the base of the off picture."""
-    del response
+def _noise(mean, frame, chunk, layout):
+    """Half the deviance, residual over variance, 1 / variance, and the mean of the off picture."""
+    used = chunk.exposure > 0
     floor = frame.floor * chunk.exposure
     safe_floor = jnp.where(used, floor, 1.0)
     held = jnp.where(used, jnp.maximum(mean, floor), 1.0)
@@ -287,4 +294,4 @@ def _profiled_off(mean, counts, off, ratio):
 @functools.partial(jax.jit, static_argnames="layout")
 def chunk_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout) -> jax.Array:
     """Mean of every pixel of a chunk, ``[K, LANES]``."""
-    return _means(series, frame, chunk, layout)[0]
+    return parts_of_means(series, frame, chunk, layout)[0]

@@ -217,11 +217,20 @@ class PictureModel:
         total, slopes = self.series(values)
         frame, layout = self.frame(values), self.model.layout
         parts = [evaluate_chunk(total, frame, chunk, layout) for chunk in self.sorted.chunks]
-        half = float(sum(float(p[0]) for p in parts))
-        return Evaluation(2 * half, *self._contract(parts, slopes))
+        half = sum(float(np.asarray(p[0], np.float64).sum()) for p in parts)
+        return Evaluation(2 * half, *self.contract([p[1:] for p in parts], slopes))
 
-    def _contract(self, parts, slopes) -> tuple[np.ndarray, np.ndarray]:
-        """Score and information from the sums over blocks."""
+    def contract(self, parts, slopes) -> tuple[np.ndarray, np.ndarray]:
+        """Turns sums over blocks into sums by parameters.
+
+        Args:
+            parts: of every chunk a gradient by points of the grid ``[K, 4, M]`` and by columns
+                ``[C]``, and sums of w E E' ``[K, F, F]``.
+            slopes: derivatives of the series of every shell, from `series`.
+
+        Returns:
+            The gradient ``[P]`` and the sum of w J J' ``[P, P]``.
+        """
         blocks, points = self.sorted.blocks, self.grid.points
         modes = len(self.grid.modes)
         starts = np.flatnonzero(np.diff(self.sorted.cell[:blocks], prepend=-1))
@@ -231,11 +240,11 @@ class PictureModel:
             every = np.concatenate([np.asarray(p[index]) for p in parts])[:blocks]
             return np.add.reduceat(every, starts, axis=0)
 
-        by_points, sums = per_cell(1), per_cell(3)
+        by_points, sums = per_cell(0), per_cell(2)
         on_grid = np.zeros((points, modes))
         for j in range(4):
             on_grid[cells + j] += by_points[:, j]
-        own = np.sum([np.asarray(p[2], np.float64) for p in parts], axis=0)
+        own = np.sum([np.asarray(p[1], np.float64) for p in parts], axis=0)
         if slopes:
             columns = np.concatenate([np.asarray(x) for x in slopes], axis=-1)
             score = on_grid.ravel() @ columns.reshape(points * modes, -1)

@@ -1,0 +1,152 @@
+"""How well a fitted model describes the counts: the distribution of its deviance.
+
+Given the estimates, the counts obey the score equations R' (n - mu) = 0 with R = J / mu.
+Conditioning on them (McCullagh 1986, J. Am. Stat. Assoc. 81, 104) leaves, with C the inverse
+information, k.. the cumulants of a pixel's deviance and count, b = C R' k11 and q = diag(R C R'),
+
+    E = sum k1 - 1/2 sum (k12 - mu R b) q,   Var = sum k2 - (R' k11)' b.
+
+With many counts these are n - P and 2 n; with few, where the deviance is nearly a function of the
+number of counts and that number is fitted, far less than the sums of k1 and k2.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+import scipy.stats
+
+from sevi_jax.model.means import Layout, parts_of_means
+from sevi_jax.model.picture_model import PictureModel, Values
+
+_SUMMED_MEAN = 16.0  # up to here the moments are sums over counts, beyond asymptotic
+_TERMS = 80  # P(count > 80) < 1e-16 at a mean of 16
+_LOWEST = -18.0  # logarithm of the smallest mean of the table
+_PER_UNIT = 32.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Goodness:
+    """How well a model fits.
+
+    Attributes:
+        deviance: of all pixels.
+        degrees_of_freedom: pixels less what the counts determine.
+        expected: mean of the deviance if the model is right.
+        variance: its variance then.
+        p_value: probability of a larger deviance then.
+    """
+
+    deviance: float
+    degrees_of_freedom: float
+    expected: float
+    variance: float
+    p_value: float
+
+
+@functools.cache
+def _table() -> np.ndarray:
+    """E D, Var D, Cov(D, n) and k(D, n, n) of a pixel, by the logarithm of its mean, ``[K, 4]``."""
+    count = int((np.log(_SUMMED_MEAN) - _LOWEST) * _PER_UNIT) + 3
+    mean = np.exp(_LOWEST + np.arange(count) / _PER_UNIT)[:, None]
+    n = np.arange(_TERMS + 1.0)
+    chance = scipy.stats.poisson.pmf(n, mean)
+    deviance = 2 * (scipy.special.xlogy(n, n / mean) - n + mean)
+    first = np.sum(chance * deviance, axis=1)
+    off = n - mean
+    second = np.sum(chance * deviance**2, axis=1) - first**2
+    cross = np.sum(chance * deviance * off, axis=1)
+    third = np.sum(chance * deviance * off**2, axis=1) - first * mean[:, 0]
+    return np.stack([first, second, cross, third], axis=1).astype(np.float32)
+
+
+def _moments(mean: jax.Array) -> list[jax.Array]:
+    """The four cumulants of every pixel."""
+    table = jnp.asarray(_table())
+    place = (jnp.log(jnp.maximum(mean, 1e-12)) - _LOWEST) * _PER_UNIT
+    place = jnp.clip(place, 0.0, table.shape[0] - 2.0)
+    index = jnp.floor(place).astype(jnp.int32)
+    share = (place - index)[..., None]
+    summed = (1 - share) * table[index] + share * table[index + 1]
+    inverse = 1 / mean
+    beyond = (1 + inverse / 6 + inverse**2 / 6, 2 + inverse * 2 / 3, jnp.zeros_like(mean), 2 * mean)
+    small = mean <= _SUMMED_MEAN
+    return [jnp.where(small, summed[..., i], x) for i, x in enumerate(beyond)]
+
+
+def _prepared(series, frame, chunk, layout):
+    mean, basis, taps, columns = parts_of_means(series, frame, chunk, layout)
+    used = chunk.exposure > 0
+    mean = jnp.where(used, jnp.maximum(mean, frame.floor * chunk.exposure), 1.0)
+    moments = [jnp.where(used, x, 0.0) for x in _moments(mean)]
+    every = jnp.stack([*basis, *columns], axis=1)
+    return mean, taps, every, moments
+
+
+@functools.partial(jax.jit, static_argnames="layout")
+def _first_pass(series, frame, chunk, layout: Layout):
+    """Sums of the first two moments, and R' k11 by points of the grid and by columns."""
+    mean, taps, every, (one, two, cross, _) = _prepared(series, frame, chunk, layout)
+    pull = cross / mean
+    modes = len(layout.modes)
+    to_grid = jnp.stack([tap * pull for tap in taps], axis=1)
+    gradient = jnp.einsum("kjp,kmp->kjm", to_grid, every[:, :modes])
+    of_columns = jnp.einsum("kp,kcp->c", pull, every[:, modes:])
+    return jnp.sum(one, axis=1), jnp.sum(two, axis=1), gradient, of_columns
+
+
+@functools.partial(jax.jit, static_argnames="layout")
+def _second_pass(series, frame, chunk, directional, of_columns, layout: Layout):
+    """Sums of w E E' with w = (k12 - mu R b) / mu^2."""
+    mean, taps, every, (_, _, _, third) = _prepared(series, frame, chunk, layout)
+    window = directional[chunk.cell[:, None] + jnp.arange(4)]
+    modes = len(layout.modes)
+    along = sum(tap[:, None] * window[:, j, :, None] for j, tap in enumerate(taps))
+    linear = jnp.sum(along * every[:, :modes], axis=1)
+    linear += jnp.einsum("c,kcp->kp", of_columns, every[:, modes:])
+    weight = jnp.where(chunk.exposure > 0, (third - linear) / (mean * mean), 0.0)
+    return jnp.einsum("kfp,kgp->kfg", every * weight[:, None], every)
+
+
+def judge(
+    picture: PictureModel, values: Values, deviance: float, covariance: np.ndarray, known: float = 0.0
+) -> Goodness:
+    """Judges a fit of Poisson counts.
+
+    Args:
+        picture: data and model.
+        values: the estimates.
+        deviance: there.
+        covariance: of the vector, ``[P, P]``.
+        known: how many parameters a prior, and not the counts, determines.
+    """
+    total, slopes = picture.series(values)
+    frame, layout = picture.frame(values), picture.model.layout
+    chunks = picture.sorted.chunks
+    first = [_first_pass(total, frame, chunk, layout) for chunk in chunks]
+    one, two = (sum(float(np.asarray(p[i], np.float64).sum()) for p in first) for i in (0, 1))
+    size = len(picture.grid.modes) + len(layout.columns)
+    nothing = np.zeros((len(chunks[0].cell), size, size), np.float32)
+    projected, _ = picture.contract([(p[2], p[3], nothing) for p in first], slopes)
+    b = covariance @ projected
+    shells = picture.model.starts[-1]
+    directional = np.zeros(total.shape, np.float32)
+    for i, slope in enumerate(slopes):
+        directional += np.asarray(slope) @ b[picture.model.part(i)].astype(np.float32)
+    own = b[shells:].astype(np.float32)
+    second = [_second_pass(total, frame, c, directional, own, layout) for c in chunks]
+    empty = np.zeros((len(chunks[0].cell), 4, len(picture.grid.modes)), np.float32)
+    _, weighted = picture.contract([(empty, np.zeros(len(own)), s) for s in second], slopes)
+    expected = one - 0.5 * float(np.einsum("ij,ji->", weighted, covariance))
+    variance = max(two - float(projected @ b), 1e-3 * two)
+    pixels = int(picture.used.sum())
+    freedom = pixels - (len(b) - known)
+    return Goodness(deviance, freedom, expected, variance, upper_tail(deviance, expected, variance))
+
+
+def upper_tail(value: float, mean: float, variance: float) -> float:
+    """P(X > value) for a gamma distribution of this mean and variance."""
+    return float(scipy.stats.gamma.sf(value, mean**2 / variance, scale=variance / mean))

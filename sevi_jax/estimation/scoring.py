@@ -1,0 +1,235 @@
+"""Damped Fisher scoring: from a start to the most likely vector of a model of a picture.
+
+Newton's method with the Fisher information in place of the second derivative, damped as by
+Levenberg and Marquardt in its metric. The vector holds N beta_n, in which the means are linear.
+A step is kept only where the objective falls. The device computes deviance, gradient and
+information (`model.picture_model`); the small systems are solved here, in double precision.
+"""
+
+import dataclasses
+import enum
+
+import numpy as np
+import scipy.linalg
+
+from sevi_jax.model.picture_model import Evaluation, Model, PictureModel, Values
+
+_DAMPING = 1e-3  # of the first step, relative to the diagonal of the information
+_LARGEST_DAMPING = 1e7
+_GEOMETRY_STEP = 1.0  # most that the origin moves in a step, in the smallest width of a shell
+
+
+class Reason(enum.Enum):
+    """How a search ended."""
+
+    CONVERGED = "converged"
+    ITERATIONS = "still improving after the last iteration allowed"
+    STUCK = "no step lowers the deviance"
+    BOUND = "a radius, width or yield lies at the end of its range"
+    SINGULAR = "the counts do not determine all free parameters"
+    EMPTY = "no counts in the pixels used"
+
+
+@dataclasses.dataclass(frozen=True)
+class Quadratic:
+    """A Gaussian prior, ``(v - mean)' precision (v - mean)`` on the deviance.
+
+    Attributes:
+        mean: of the vector, ``[P]``.
+        precision: ``[P, P]``; zeros leave an entry free.
+    """
+
+    mean: np.ndarray
+    precision: np.ndarray
+
+    def evaluate(self, vector: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """Its value, half its negative slope and half its curvature."""
+        off = vector - self.mean
+        pull = self.precision @ off
+        return float(off @ pull), -pull, self.precision
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Ranges of the parameters of shells.
+
+    Attributes:
+        radius: (low, high), pixels.
+        sigma: (low, high), pixels.
+        electrons: (low, high).
+        tail: most of |tau| over sigma.
+    """
+
+    radius: tuple[float, float]
+    sigma: tuple[float, float]
+    electrons: tuple[float, float]
+    tail: float = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Where a search ended.
+
+    Attributes:
+        values: of everything.
+        evaluation: there, of the counts alone.
+        information: with what the added terms know, ``[P, P]``.
+        reason: why it ended.
+        evaluations: how many it took.
+    """
+
+    values: Values
+    evaluation: Evaluation
+    information: np.ndarray
+    reason: Reason
+    evaluations: int
+
+
+class Scaled:
+    """A symmetric positive matrix, scaled to a diagonal of ones and factorised."""
+
+    def __init__(self, matrix: np.ndarray, damping: float = 0.0):
+        diagonal = np.diagonal(matrix)
+        self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        scaled = matrix * self.scale[:, None] * self.scale
+        scaled[np.diag_indices_from(scaled)] = np.where(diagonal > 0, 1.0, 0.0) + damping
+        try:
+            self.factor = scipy.linalg.cho_factor(scaled, lower=True)
+        except (np.linalg.LinAlgError, ValueError):
+            self.factor = None
+
+    def solve(self, right: np.ndarray) -> np.ndarray | None:
+        """The solution, or None where the matrix is not positive."""
+        if self.factor is None:
+            return None
+        scale = self.scale if right.ndim == 1 else self.scale[:, None]
+        return scipy.linalg.cho_solve(self.factor, right * scale) * scale
+
+
+def search(
+    picture: PictureModel,
+    start: Values,
+    limits: Limits,
+    added: list | None = None,
+    iterations: int = 60,
+    tolerance: float = 1e-3,
+) -> Found:
+    """Searches the most likely values.
+
+    Args:
+        picture: data and model.
+        start: values to begin at.
+        limits: of the shells.
+        added: terms on the deviance with a method ``evaluate(vector)`` as `Quadratic` has it.
+        iterations: most evaluations.
+        tolerance: converged where the next undamped step would lower the objective by less: it is
+            the step's squared length in standard errors.
+    """
+    model = picture.model
+    noise = 1e-6 * np.sqrt(max(picture.data.counts.size, 1))
+
+    def evaluate(values):
+        picture.ensure_sorted(values)
+        found = picture.evaluate(values)
+        objective, score, information = found.deviance, found.score, found.information
+        vector = values.vector(model)
+        for term in added or ():
+            value, slope, curvature = term.evaluate(vector)
+            objective, score = objective + value, score + slope
+            information = information + curvature
+        return found, objective, score, information
+
+    values = _inside(start, model, limits)
+    found, objective, score, information = evaluate(values)
+    damping, count, reason = _DAMPING, 1, Reason.ITERATIONS
+    while count < iterations:
+        undamped = Scaled(information).solve(score)
+        gain = np.inf if undamped is None else float(score @ undamped)
+        if gain < tolerance + noise:
+            at_end = _at_limits(values, model, limits)
+            reason = Reason.BOUND if at_end else Reason.CONVERGED
+            break
+        step = Scaled(information, damping).solve(score)
+        if step is None:
+            damping = max(8 * damping, _DAMPING)
+            if damping > _LARGEST_DAMPING:
+                reason = Reason.SINGULAR
+                break
+            continue
+        trial, share = _stepped(values, step, model, limits)
+        expected = 2 * share * float(score @ step) - share**2 * float(step @ information @ step)
+        tried = evaluate(trial)
+        count += 1
+        change = objective - tried[1]
+        if np.isfinite(tried[1]) and change > -noise * (expected < 10 * noise):
+            ratio = change / max(expected, 1e-12)
+            values = trial
+            found, objective, score, information = tried
+            damping = damping / 8 if ratio > 0.5 else damping * (2 if ratio < 0.25 else 1)
+            damping = max(damping, 1e-9)
+        else:
+            damping = max(8 * damping, _DAMPING)
+            if damping > _LARGEST_DAMPING:
+                at_end = _at_limits(values, model, limits)
+                reason = Reason.BOUND if at_end else Reason.STUCK
+                break
+    return Found(values, found, information, reason, count)
+
+
+def _stepped(
+    values: Values, step: np.ndarray, model: Model, limits: Limits
+) -> tuple[Values, float]:
+    """Takes a step as far as the linear approximation reaches; also the share that was taken.
+
+    A radius moves by at most a sigma, a sigma by a factor of 2, the origin by the smallest width.
+    """
+    reach, widths = [1.0], []
+    for i, shell in enumerate(model.shells):
+        part, own = values.shells[i], step[model.part(i)]
+        sigma = part[1] + (abs(part[2]) if shell.lengths == 3 else 0.0)
+        widths.append(sigma)
+        reach += [abs(own[0]) / sigma, 2 * abs(own[1]) / part[1]]
+        if shell.lengths == 3:
+            reach.append(abs(own[2]) / sigma)
+        reach.append(0.25 * abs(own[shell.lengths]) / max(part[shell.lengths], 1e-9))
+    width = max(min(widths, default=1.0), 1.0)
+    half = max(1.0, *(v[0] for v in values.shells)) if values.shells else 1.0
+    for k, index in enumerate(model.layout.geometry):
+        own = abs(step[model.starts[-1] + k])
+        reach.append(own * (1.0 if index < 2 else half / 2) / (_GEOMETRY_STEP * width))
+    share = 1 / max(reach)
+    moved = values.with_vector(values.vector(model) + share * step, model)
+    return _inside(moved, model, limits), share
+
+
+def _inside(values: Values, model: Model, limits: Limits) -> Values:
+    """Puts the parameters of shells into their ranges; N beta_n keep their beta_n."""
+    shells = []
+    for shell, old in zip(model.shells, values.shells, strict=True):
+        new = np.array(old, np.float64)
+        new[0] = np.clip(new[0], *limits.radius)
+        new[1] = np.clip(new[1], *limits.sigma)
+        if shell.lengths == 3:
+            new[2] = np.clip(new[2], -limits.tail * new[1], limits.tail * new[1])
+        place = shell.lengths
+        new[place] = np.clip(new[place], *limits.electrons)
+        shells.append(new)
+    geometry = np.array(values.geometry)
+    geometry[3:] = np.clip(geometry[3:], -0.3, 0.3)
+    return dataclasses.replace(values, shells=tuple(shells), geometry=geometry)
+
+
+def _at_limits(values: Values, model: Model, limits: Limits) -> bool:
+    """Whether a parameter of a shell lies at an end of its range."""
+    for shell, v in zip(model.shells, values.shells, strict=True):
+        checks = [(v[0], limits.radius), (v[1], limits.sigma), (v[shell.lengths], limits.electrons)]
+        if any(x <= low * (1 + 1e-9) or x >= high * (1 - 1e-9) for x, (low, high) in checks):
+            return True
+    return False
+
+
+def covariance(found: Found) -> np.ndarray | None:
+    """Covariance of the vector, ``[P, P]``, or None where the counts do not determine it."""
+    return Scaled(found.information).solve(np.eye(len(found.information)))
+
+
