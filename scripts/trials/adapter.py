@@ -18,9 +18,9 @@ from sevi_jax.synthesis.spectrometer import Truth
 
 def fit(picture: Picture, **options: Any) -> Any:
     """Fits a picture as `sevi_jax.fit` does; returns a `Fit`."""
-    from sevi_jax.estimation import fitting  # pyright: ignore
+    from sevi_jax.results.fit import fit as fit_picture
 
-    return fitting.fit(picture, **options)
+    return fit_picture(picture, **options)
 
 
 def load_all(path: pathlib.Path) -> list[Picture]:

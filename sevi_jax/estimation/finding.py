@@ -200,7 +200,9 @@ def _thin_kernel(grid: Grid, cells: int, orders: tuple[int, ...]) -> tuple[np.nd
 
 
 @functools.lru_cache(maxsize=8)
-def _ladder(grid: Grid, cells: int, orders: tuple[int, ...], low: float, high: float, narrow: float):
+def _ladder(
+    grid: Grid, cells: int, orders: tuple[int, ...], low: float, high: float, narrow: float
+):
     """Thin shells that are tried: radius and sigma ``[K]``, series ``[cells, M, L, K]``."""
     kernel, thin = _thin_kernel(grid, cells, orders)
     radii, sigmas = [], []
@@ -239,7 +241,9 @@ def _gains(rings: Rings, ladder: np.ndarray, total: np.ndarray, slopes: np.ndarr
         columns = slopes.reshape(cells * modes, -1)
         scale = np.linalg.norm(columns, axis=0)
         columns = columns / np.where(scale > 0, scale, 1.0)
-        held = np.matmul(rings.information, columns.reshape(cells, modes, -1)).reshape(columns.shape)
+        held = np.matmul(rings.information, columns.reshape(cells, modes, -1)).reshape(
+            columns.shape
+        )
         fisher = columns.T @ held
         diagonal = np.sqrt(np.maximum(np.diagonal(fisher), 1e-300))
         fisher = fisher / np.outer(diagonal, diagonal) + 1e-5 * np.eye(len(diagonal))
@@ -347,9 +351,7 @@ class Finder:
             others = RingModel(self.rings, [self.shell] * len(held), None, False)
             fixed, _ = others.columns(Values(tuple(shells[i] for i in held)))
         model = RingModel(self.rings, [self.shell] * len(free), fixed, self.background)
-        start = self._values(
-            Guess(tuple(shells[i] for i in free), self.guess.background, 0.0, ())
-        )
+        start = self._values(Guess(tuple(shells[i] for i in free), self.guess.background, 0.0, ()))
         found = search(model, start, self.limits, iterations=_ITERATIONS, tolerance=1.0)  # pyright: ignore
         every = list(shells)
         for i, v in zip(free, found.values.shells, strict=True):
@@ -359,7 +361,12 @@ class Finder:
 
 
 def find_shells(
-    data: Data, values: Values, count: int, orders: tuple[int, ...], limits: Limits, background: bool
+    data: Data,
+    values: Values,
+    count: int,
+    orders: tuple[int, ...],
+    limits: Limits,
+    background: bool,
 ) -> Guess:
     """Finds a given number of shells about a given origin.
 

@@ -112,7 +112,11 @@ def _second_pass(series, frame, chunk, directional, of_columns, layout: Layout):
 
 
 def judge(
-    picture: PictureModel, values: Values, deviance: float, covariance: np.ndarray, known: float = 0.0
+    picture: PictureModel,
+    values: Values,
+    deviance: float,
+    covariance: np.ndarray,
+    known: float = 0.0,
 ) -> Goodness:
     """Judges a fit of Poisson counts.
 

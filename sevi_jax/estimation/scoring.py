@@ -231,5 +231,3 @@ def _at_limits(values: Values, model: Model, limits: Limits) -> bool:
 def covariance(found: Found) -> np.ndarray | None:
     """Covariance of the vector, ``[P, P]``, or None where the counts do not determine it."""
     return Scaled(found.information).solve(np.eye(len(found.information)))
-
-

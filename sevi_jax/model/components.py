@@ -9,7 +9,6 @@ import numpy as np
 from sevi_jax.physics.series import Kind, modes_for, ring_series
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Shell:
     """A shell whose radius has a density of a given shape.

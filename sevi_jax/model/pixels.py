@@ -101,7 +101,9 @@ def sort_pixels(
     arrays = [spread(row, far), spread(column, far), spread(counts), spread(exposure)]
     arrays.append(None if off is None else spread(off))
     chunks = [
-        Chunk(*(None if a is None else jax.numpy.asarray(a[i]) for a in arrays), jax.numpy.asarray(c))
+        Chunk(
+            *(None if a is None else jax.numpy.asarray(a[i]) for a in arrays), jax.numpy.asarray(c)
+        )
         for i, c in enumerate(cells.reshape(-1, CHUNK_BLOCKS))
     ]
     return Sorted(chunks, cells, blocks, place.reshape(-1, LANES), step, points)

@@ -118,7 +118,9 @@ def series_at(
     along = (measure * value)[..., None]
     units = jnp.stack([jnp.sum(along * term, axis=1) for term in angles], axis=-1)  # [K, A, L]
     direction = sum(amplitudes[i] * term for i, term in enumerate(angles))
-    by_shape = jnp.einsum("kya,kyp->kap", measure[..., None] * direction, slopes, precision="highest")
+    by_shape = jnp.einsum(
+        "kya,kyp->kap", measure[..., None] * direction, slopes, precision="highest"
+    )
     both = jnp.concatenate([units, by_shape], axis=-1)
     both = jnp.einsum("kap,am->kmp", both, to_series, precision="highest")
     return both[..., : len(kind.orders)], both[..., len(kind.orders) :]
@@ -128,7 +130,10 @@ def _lagrange(fraction: jax.Array, first: int, last: int) -> list[jax.Array]:
     """Lagrange weights of the points first ... last at `fraction` in [0, 1]."""
     points = range(first, last + 1)
     return [
-        math.prod(((fraction - other) / (point - other) for other in points if other != point), start=jnp.ones_like(fraction))
+        math.prod(
+            ((fraction - other) / (point - other) for other in points if other != point),
+            start=jnp.ones_like(fraction),
+        )
         for point in points
     ]
 

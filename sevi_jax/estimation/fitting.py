@@ -1,0 +1,361 @@
+"""From one picture to fitted shells: origin, start, fit, goodness; knows no file and no format."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from sevi_jax.data.picture import POLARISATIONS, Picture
+from sevi_jax.errors import InputError
+from sevi_jax.estimation import goodness as good
+from sevi_jax.estimation.finding import find_shells
+from sevi_jax.estimation.origin import find_origin
+from sevi_jax.estimation.preparing import Prepared, prepare
+from sevi_jax.estimation.scoring import Found, Limits, Quadratic, Reason, covariance, search
+from sevi_jax.model import geometry as geo
+from sevi_jax.model.components import Shell, modes_of
+from sevi_jax.model.means import BACKGROUNDS, Layout
+from sevi_jax.model.picture_model import Data, Model, PictureModel, Values
+from sevi_jax.physics.shapes import SHAPES
+
+FREE = (*geo.GROUPS, "efficiency")
+_COARSE = 320  # pixels along a side are enough to find shells
+_WIDEST_START = 0.03  # of half a picture: a shell that is looked for does not cover several
+_UNKNOWN = 2.0  # error of beta_2 that says nothing: beta_2 of a density is in -1 .. 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is to be fitted.
+
+    Attributes:
+        orders: of each shell, inner first.
+        shape: of the density of every radius.
+        free: groups of the geometry, and efficiency, that are free.
+        background: one of `means.BACKGROUNDS`.
+        range: (low, high), distance from the origin of the pixels that are used, pixels, or None.
+        positive: whether densities are kept from falling below 0.
+    """
+
+    orders: tuple[tuple[int, ...], ...]
+    shape: str = "normal"
+    free: tuple[str, ...] = ("origin",)
+    background: str = "none"
+    range: tuple[float, float] | None = None
+    positive: bool = False
+
+    def __post_init__(self):
+        if self.shape not in SHAPES:
+            raise InputError(f"shape={self.shape!r}: expected one of {', '.join(SHAPES)}")
+        if self.background not in BACKGROUNDS:
+            names = ", ".join(BACKGROUNDS)
+            raise InputError(f"background={self.background!r}: expected one of {names}")
+        for name in self.free:
+            if name not in FREE:
+                raise InputError(f"free={name!r}: expected some of {', '.join(FREE)}")
+        for orders in self.orders:
+            if any(not 1 <= n <= 24 for n in orders) or list(orders) != sorted(set(orders)):
+                raise InputError(f"orders={orders}: expected different numbers from 1 to 24")
+
+    @property
+    def shells(self) -> tuple[Shell, ...]:
+        """The shells of the model."""
+        return tuple(Shell(orders, self.shape) for orders in self.orders)
+
+    def layout(self, prepared: Prepared, scale_is_free: bool) -> Layout:
+        """All other parameters of the model."""
+        index = tuple(
+            sorted(i for name in self.free if name in geo.GROUPS for i in geo.GROUPS[name])
+        )
+        off = prepared.data.off is not None and not prepared.normal
+        return Layout(
+            modes_of(self.shells), index, BACKGROUNDS[self.background], "efficiency" in self.free,
+            off, off and scale_is_free, prepared.normal,
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A fitted picture, in the parameters of the model.
+
+    Attributes:
+        picture: as it was given.
+        prepared: its electrons; pixels that are out of range have no exposure.
+        request: what was fitted.
+        model: data and model.
+        found: where the search ended; shells sorted by radius.
+        covariance: of the vector ``[P, P]``; NaN where the counts do not determine it.
+        goodness: how well it fits.
+    """
+
+    picture: Picture
+    prepared: Prepared
+    request: Request
+    model: PictureModel
+    found: Found
+    covariance: np.ndarray
+    goodness: good.Goodness
+
+    @property
+    def origin(self) -> tuple[float, float]:
+        """(row, column), pixels from the corner."""
+        return origin_of(self.found.values.geometry, self.picture.shape)
+
+
+def origin_of(geometry: np.ndarray, shape: tuple[int, int]) -> tuple[float, float]:
+    """Origin from the corner, from one that is measured from the middle."""
+    return float(geometry[0] + shape[0] / 2), float(geometry[1] + shape[1] / 2)
+
+
+def geometry_at(origin: tuple[float, float], shape: tuple[int, int], degrees: float) -> np.ndarray:
+    """The geometry of round rings about an origin."""
+    found = np.zeros(len(geo.NAMES))
+    found[:3] = origin[0] - shape[0] / 2, origin[1] - shape[1] / 2, np.deg2rad(degrees)
+    return found
+
+
+def angle_of(polarisation: float | str) -> float:
+    """Angle of a polarisation from axis 0, degrees, of a name or a number.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if isinstance(polarisation, str):
+        if polarisation in POLARISATIONS:
+            return POLARISATIONS[polarisation]
+        try:
+            return float(polarisation)
+        except ValueError:
+            names = ", ".join(POLARISATIONS)
+            raise InputError(
+                f"polarisation={polarisation!r}: expected {names} or degrees"
+            ) from None
+    return float(polarisation)
+
+
+def request_of(
+    shells: int,
+    orders: Sequence[int] | Sequence[Sequence[int]],
+    shape: str,
+    free: Sequence[str],
+    background: str,
+    range: tuple[float, float] | None,
+    positive: bool,
+) -> Request:
+    """Makes a request of arguments as people give them.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    if not isinstance(shells, int) or shells < 1:
+        raise InputError(f"shells={shells!r}: expected a number of shells from 1")
+    listed = list(orders)
+    if listed and all(isinstance(x, Sequence) for x in listed):
+        per_shell = tuple(tuple(int(n) for n in x) for x in listed)  # pyright: ignore
+        if len(per_shell) != shells:
+            raise InputError(f"orders: {len(per_shell)} lists for {shells} shells")
+    else:
+        per_shell = (tuple(int(n) for n in listed),) * shells  # pyright: ignore
+    return Request(per_shell, shape, tuple(free), background, range, positive)
+
+
+def fit_picture(
+    picture: Picture,
+    request: Request,
+    start: Values | None = None,
+    prior: Quadratic | None = None,
+) -> Fitted:
+    """Fits the shells of one picture.
+
+    Args:
+        picture: counts with what is known of them.
+        request: what is fitted.
+        start: values to begin at; None finds them in the picture.
+        prior: for maximum a posteriori; of the vector of the model, shells inner first.
+
+    Raises:
+        InputError: no pixel is used, or no count is there.
+    """
+    prepared = prepare(picture)
+    geometry, known = first_geometry(picture, prepared, start)
+    if known and "origin" in request.free:
+        kept = tuple(name for name in request.free if name != "origin")
+        request = dataclasses.replace(request, free=kept)
+    prepared = in_range(prepared, request.range, geometry)
+    layout = request.layout(prepared, picture.off_scale is None)
+    model = Model(request.shells, layout)
+    if start is None:
+        values = find_start(prepared, model, request, geometry, picture.off_scale or 1.0)
+    else:
+        values = dataclasses.replace(start, geometry=geometry)
+    limits = limits_for(prepared.data)
+    added = [] if prior is None else [prior]
+    fitted = PictureModel(prepared.data, model, values)
+    found = in_order(search(fitted, values, limits, added), model)
+    matrix = covariance(found)
+    reason = found.reason
+    if matrix is None or not _determined(found, matrix, model):
+        reason = Reason.SINGULAR if reason is Reason.CONVERGED else reason
+    if matrix is None:
+        matrix = np.full((model.size, model.size), np.nan)
+    found = dataclasses.replace(found, reason=reason)
+    judged = good.judge(fitted, found.values, found.evaluation.deviance, np.nan_to_num(matrix))
+    return Fitted(picture, prepared, request, fitted, found, matrix, judged)
+
+
+def first_geometry(
+    picture: Picture, prepared: Prepared, start: Values | None
+) -> tuple[np.ndarray, bool]:
+    """Geometry to begin at, and whether the origin is known."""
+    if picture.origin is not None:
+        return geometry_at(picture.origin, picture.shape, picture.polarisation), True
+    if start is not None:
+        return start.geometry, False
+    data = prepared.data
+    factor = max(1, -(-max(picture.shape) // (2 * _COARSE)))
+    coarse = rebinned(data, factor)
+    row, column = find_origin(coarse.counts, coarse.exposure)
+    origin = row * factor, column * factor
+    return geometry_at(origin, picture.shape, picture.polarisation), False
+
+
+def in_range(
+    prepared: Prepared, limits: tuple[float, float] | None, geometry: np.ndarray
+) -> Prepared:
+    """Leaves out the pixels whose distance from the origin is out of range.
+
+    Raises:
+        InputError: no pixel is left.
+    """
+    data = prepared.data
+    exposure = data.exposure
+    if limits is not None:
+        row, column = data.middles
+        distance = np.hypot(row - geometry[0], column - geometry[1]).reshape(exposure.shape)
+        exposure = np.where((distance >= limits[0]) & (distance <= limits[1]), exposure, 0.0)
+    if not (exposure > 0).any():
+        raise InputError(f"range={limits}: no pixel of the picture is used: see mask and range")
+    counts = np.where(exposure > 0, data.counts, 0.0)
+    return dataclasses.replace(
+        prepared, data=dataclasses.replace(data, counts=counts, exposure=exposure)
+    )
+
+
+def limits_for(data: Data) -> Limits:
+    """Ranges that fit a picture's size."""
+    total = max(float(np.sum(data.counts)), 1.0)
+    reach = float(np.hypot(*data.counts.shape))
+    return Limits((0.05, 1.5 * reach), (0.1, 0.5 * reach), (1e-4 * total, 10 * total))
+
+
+def rebinned(data: Data, factor: int) -> Data:
+    """Sums blocks of pixels; pixels at the far edges that fill no block are left out."""
+    if factor == 1:
+        return data
+    height, width = (pixels // factor for pixels in data.counts.shape)
+
+    def summed(values):
+        cut = values[: height * factor, : width * factor]
+        return cut.reshape(height, factor, width, factor).sum(axis=(1, 3))
+
+    exposure = summed(data.exposure) / factor**2
+    variance = 1 / 12 + (data.variance - 1 / 12) / factor**2
+    off = None if data.off is None else summed(data.off)
+    return Data(summed(data.counts), exposure, off, variance, data.scatter)
+
+
+def scaled(values: Values, model: Model, factor: float, shift: np.ndarray) -> Values:
+    """The same values in pixels `factor` times smaller; `shift` is added to the origin."""
+    shells = []
+    for shell, v in zip(model.shells, values.shells, strict=True):
+        new = np.array(v)
+        new[: shell.lengths] *= factor
+        shells.append(new)
+    geometry = np.array(values.geometry)
+    geometry[:2] = geometry[:2] * factor + shift
+    return dataclasses.replace(
+        values, shells=tuple(shells), geometry=geometry, background=values.background / factor**2
+    )
+
+
+def find_start(
+    prepared: Prepared, model: Model, request: Request, geometry: np.ndarray, off_scale: float
+) -> Values:
+    """Finds start values: shells on rings of the rebinned picture, then a fit of that."""
+    data = prepared.data
+    factor = max(1, -(-max(data.counts.shape) // _COARSE))
+    coarse = rebinned(data, factor)
+    # the middle of the rebinned picture, where pixels at the far edge are left out
+    lost = [(n - (n // factor) * factor) / 2 for n in data.counts.shape]
+    shift = -np.array(lost)
+    small = np.array(geometry)
+    small[:2] = (geometry[:2] - shift) / factor
+    limits = limits_for(coarse)
+    widest = max(3.0, _WIDEST_START * coarse.half)
+    narrow = dataclasses.replace(limits, sigma=(0.3, widest))
+    orders = tuple(sorted({n for shell in model.shells for n in shell.orders})) or (2,)
+    reference = coarse if not model.layout.off else _less_off(coarse, off_scale)
+    guess = find_shells(
+        reference,
+        Values((), small),
+        len(model.shells),
+        orders,
+        narrow,
+        request.background != "none",
+    )
+    found_orders = orders[:2]
+    shells = []
+    for shell, v in zip(model.shells, sorted(guess.shells, key=lambda v: v[0]), strict=True):
+        beta = dict(zip(found_orders, v[3:], strict=True))
+        lengths = [v[0], v[1], 0.0][: shell.lengths]
+        shells.append(np.array([*lengths, v[2], *(beta.get(n, 0.0) for n in shell.orders)]))
+    background = np.zeros(9)
+    background[0] = guess.background
+    values = Values(tuple(shells), small, background, off_scale=off_scale)
+    if factor > 1:
+        picture = PictureModel(coarse, model, values)
+        values = search(picture, values, limits, iterations=15, tolerance=1.0).values
+    return scaled(values, model, factor, shift)
+
+
+def _less_off(data: Data, scale: float) -> Data:
+    """The picture less its off picture, for a first look."""
+    assert data.off is not None
+    counts = np.maximum(data.counts - scale * data.off, 0.0)
+    return dataclasses.replace(data, counts=counts, off=None)
+
+
+def in_order(found: Found, model: Model) -> Found:
+    """Sorts shells of the same parameters by radius."""
+    shells = found.values.shells
+    order = np.argsort([v[0] for v in shells], kind="stable")
+    if (np.diff(order) > 0).all() or len({shell.size for shell in model.shells}) > 1:
+        return found
+    index = [i for place in order for i in range(*model.part(int(place)).indices(model.size))]
+    index = np.array(index + list(range(model.starts[-1], model.size)), int)
+    evaluation = dataclasses.replace(
+        found.evaluation,
+        score=found.evaluation.score[index],
+        information=found.evaluation.information[np.ix_(index, index)],
+    )
+    return dataclasses.replace(
+        found,
+        values=dataclasses.replace(found.values, shells=tuple(shells[i] for i in order)),
+        evaluation=evaluation,
+        information=found.information[np.ix_(index, index)],
+    )
+
+
+def _determined(found: Found, matrix: np.ndarray, model: Model) -> bool:
+    """Whether the counts tell every shell's lowest beta; else two shells are one to the counts."""
+    variance = np.diagonal(matrix)
+    if not (np.isfinite(variance).all() and (variance >= 0).all()):
+        return False
+    for i, shell in enumerate(model.shells):
+        if shell.orders:
+            place = model.starts[i] + shell.lengths
+            if not np.sqrt(variance[place + 1]) < _UNKNOWN * abs(
+                found.values.shells[i][shell.lengths]
+            ):
+                return False
+    return True

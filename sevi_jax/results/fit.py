@@ -1,0 +1,266 @@
+"""A fit as its users hold it: shells with errors, goodness, warnings, the mean of every pixel."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import uncertainties
+from uncertainties import UFloat
+
+from sevi_jax.data.picture import Picture
+from sevi_jax.errors import InputError
+from sevi_jax.estimation import fitting
+from sevi_jax.estimation.fitting import Fitted
+from sevi_jax.estimation.scoring import Reason
+
+_UNLIKELY = 1e-3  # p-value below which the model does not describe the picture
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedShell:
+    """A shell with standard errors; what was not free has the error 0.
+
+    Attributes:
+        radius: pixels.
+        sigma: pixels.
+        tail: tau of a skewed shell, pixels; None of others.
+        electrons: number of electrons in this picture.
+        beta: order to anisotropy parameter, in the literature's convention.
+    """
+
+    radius: UFloat
+    sigma: UFloat
+    tail: UFloat | None
+    electrons: UFloat
+    beta: dict[int, UFloat]
+
+    @property
+    def counting_error(self) -> float:
+        """How much the number of electrons differs between measurements of equal exposure."""
+        return float(np.sqrt(max(self.electrons.nominal_value, 0.0)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted picture; see `fit`.
+
+    Attributes:
+        fitted: the fit in the parameters of the model.
+    """
+
+    fitted: Fitted
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of everything that was free: radius_1, sigma_1, ..., background_0."""
+        return self.fitted.model.model.names
+
+    @functools.cached_property
+    def values(self) -> np.ndarray:
+        """Values of `names`, ``[P]``: pixels from the corner, degrees, electrons, beta."""
+        return self._transformed[0]
+
+    @functools.cached_property
+    def covariance(self) -> np.ndarray:
+        """Covariance of `values`, ``[P, P]``, scaled by `dispersion`."""
+        return self._transformed[1]
+
+    @functools.cached_property
+    def _transformed(self) -> tuple[np.ndarray, np.ndarray]:
+        model = self.fitted.model.model
+        inner = self.fitted.found.values.vector(model)
+        values, slope = np.array(inner), np.eye(len(inner))
+        counting = np.zeros(len(inner))
+        for i, shell in enumerate(model.shells):
+            place = model.starts[i] + shell.lengths
+            electrons = inner[place]
+            counting[place] = max(electrons, 0.0)
+            for k in range(1, 1 + len(shell.orders)):
+                values[place + k] = inner[place + k] / electrons
+                slope[place + k, place + k] = 1 / electrons
+                slope[place + k, place] = -inner[place + k] / electrons**2
+        shape = self.fitted.picture.shape
+        for k, index in enumerate(model.layout.geometry):
+            place = model.starts[-1] + k
+            if index < 2:
+                values[place] += shape[index] / 2
+            elif index == 2:
+                values[place] = np.rad2deg(values[place])
+                slope[place, place] = np.rad2deg(1.0)
+        covariance = slope @ self.fitted.covariance @ slope.T
+        # the number of electrons in this picture, not its mean, is what is stated
+        diagonal = np.diagonal(covariance)
+        number = np.where(counting > 0, np.maximum(diagonal - counting, 1e-4 * counting), diagonal)
+        covariance[np.diag_indices_from(covariance)] = number
+        return values, covariance * self.dispersion
+
+    @functools.cached_property
+    def _correlated(self) -> list[UFloat]:
+        covariance = np.nan_to_num(self.covariance, nan=0.0)
+        if not np.isfinite(self.covariance).all():
+            return [uncertainties.ufloat(v, np.nan) for v in self.values]
+        return list(uncertainties.correlated_values(self.values, covariance))
+
+    def _shell(self, number: int) -> FittedShell:
+        model = self.fitted.model.model
+        shell, part = model.shells[number], model.part(number)
+        own = self._correlated[part]
+        place = shell.lengths
+        tail = own[2] if place == 3 else None
+        beta = dict(zip(shell.orders, own[place + 1 :], strict=True))
+        return FittedShell(own[0], own[1], tail, own[place], beta)
+
+    @functools.cached_property
+    def shells(self) -> tuple[FittedShell, ...]:
+        """The shells, inner first."""
+        return tuple(self._shell(i) for i in range(len(self.fitted.model.model.shells)))
+
+    def _named(self, name: str, fixed: float) -> UFloat:
+        if name in self.names:
+            return self._correlated[self.names.index(name)]
+        return uncertainties.ufloat(fixed, 0.0)
+
+    @functools.cached_property
+    def origin(self) -> tuple[UFloat, UFloat]:
+        """(row, column) of the centre, pixels from the corner."""
+        row, column = self.fitted.origin
+        return self._named("origin_row", row), self._named("origin_column", column)
+
+    @functools.cached_property
+    def angle(self) -> UFloat:
+        """Angle of the polarisation from axis 0 towards axis 1, degrees."""
+        return self._named("angle", float(np.rad2deg(self.fitted.found.values.geometry[2])))
+
+    @functools.cached_property
+    def ellipse(self) -> tuple[UFloat, UFloat] | None:
+        """(cos2, sin2) of `model.geometry`; None where it was not free."""
+        if "cos2" not in self.names:
+            return None
+        return self._named("cos2", 0.0), self._named("sin2", 0.0)
+
+    @property
+    def gain(self) -> float:
+        """Value of one electron in the picture."""
+        return self.fitted.prepared.gain
+
+    @property
+    def converged(self) -> bool:
+        """Whether the fit ended where it should and every parameter is known."""
+        return self.fitted.found.reason is Reason.CONVERGED
+
+    @property
+    def reason(self) -> str:
+        """How the fit ended, in words."""
+        return self.fitted.found.reason.value
+
+    @property
+    def p_value(self) -> float:
+        """Probability of a larger deviance if the model is right."""
+        return self.fitted.goodness.p_value
+
+    @property
+    def deviance_per_dof(self) -> float:
+        """Deviance of all pixels over the degrees of freedom."""
+        return self.fitted.goodness.deviance / self.fitted.goodness.degrees_of_freedom
+
+    @functools.cached_property
+    def dispersion(self) -> float:
+        """Variance of the counts over that of the model, at least 1; errors have its root in them."""
+        if self.p_value >= _UNLIKELY or not np.isfinite(self.p_value):
+            return 1.0
+        return overdispersion(self.fitted.prepared.data.counts, self.mean_electrons)
+
+    @functools.cached_property
+    def mean_electrons(self) -> np.ndarray:
+        """Mean of every pixel, electrons, ``[H, W]``; NaN where a pixel is not used."""
+        return self.fitted.model.mean(self.fitted.found.values)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of every pixel in the values of the picture, ``[H, W]``."""
+        return self.mean_electrons * self.gain
+
+    @functools.cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What is not right with the fit, in words."""
+        found = list(self.fitted.prepared.warnings)
+        if not self.converged:
+            found.append(f"not converged: {self.reason}")
+        if not self.p_value >= _UNLIKELY:
+            found.append(
+                f"the model does not describe this picture (p = {self.p_value:.1g}); errors are "
+                f"scaled by {np.sqrt(self.dispersion):.3g}, see the residual"
+            )
+        return tuple(found)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided about the picture, in words."""
+        return self.fitted.picture.notes + self.fitted.prepared.notes
+
+
+def overdispersion(counts: np.ndarray, mean: np.ndarray) -> float:
+    """Estimates how much more than the model's numbers the counts scatter about the means.
+
+    Pearson's chi-square per block of pixels, for blocks of 1, 2, 4, ... pixels a side: an electron
+    that lights up several pixels, or a model that misses the shape of a ring, correlates
+    neighbours, which shows only in blocks. Blocks count whose mean is above 5. The largest counts.
+    """
+    used = np.isfinite(mean)
+    residual, level = np.where(used, counts - mean, 0.0), np.where(used, mean, 0.0)
+    found, size = [1.0], 1
+    while size <= min(counts.shape) // 4:
+        height, width = (n // size for n in counts.shape)
+        blocks = [
+            x[: height * size, : width * size].reshape(height, size, width, size).sum((1, 3))
+            for x in (residual, level)
+        ]
+        enough = blocks[1] > 5
+        if enough.sum() >= 30 and (size <= 8 or len(found) < 4):
+            found.append(float(np.mean(blocks[0][enough] ** 2 / blocks[1][enough])))
+        size *= 2
+    return max(found)
+
+
+def fit(
+    picture: Picture | np.ndarray,
+    shells: int = 1,
+    orders: Sequence[int] | Sequence[Sequence[int]] = (2,),
+    shape: str = "normal",
+    free: Sequence[str] = ("origin",),
+    background: str = "none",
+    range: tuple[float, float] | None = None,
+    polarisation: float | str | None = None,
+    positive: bool = False,
+    start: Any = None,
+    prior: Any = None,
+) -> Fit:
+    """Fits shells to a picture by the likelihood of its counts.
+
+    Args:
+        picture: a `Picture` or an array of counts ``[H, W]``.
+        shells: how many.
+        orders: of the anisotropy parameters that are free, of all shells or of each, inner first.
+        shape: of the density of the radius, "normal" or "skewed".
+        free: what of the geometry is free: some of "origin", "angle", "ellipse", "harmonics", and
+            "efficiency". An origin that the picture knows is held.
+        background: "none", "constant" or "smooth".
+        range: (low, high), pixels: distance from the origin of the pixels that are used.
+        polarisation: "vertical", "horizontal" or degrees from axis 0; None is what the picture says.
+        positive: whether densities of directions are kept from falling below 0.
+        start: values to begin at.
+        prior: a Gaussian prior of the parameters.
+
+    Raises:
+        InputError: an argument or the picture is not what is expected; one line says what is.
+    """
+    if not isinstance(picture, Picture):
+        picture = Picture(np.asarray(picture))
+    if polarisation is not None:
+        picture = dataclasses.replace(picture, polarisation=fitting.angle_of(polarisation))
+    request = fitting.request_of(shells, orders, shape, free, background, range, positive)
+    if positive:
+        raise InputError("positive=True is not built yet")
+    return Fit(fitting.fit_picture(picture, request, start, prior))
