@@ -22,9 +22,10 @@ MAY_IMPORT = {
     "synthesis": {"errors", "prng", "physics", "data"},
     "network": FIRST - {"data"} | {"synthesis"},
     "detection": FIRST - {"config"} | {"synthesis"},
-    "estimation": {"errors", "physics", "data"},
+    "model": {"errors", "physics"},
+    "estimation": {"errors", "physics", "data", "model"},
 }
-RESULTS = FIRST | {"synthesis", "network", "detection", "estimation"}
+RESULTS = FIRST | {"synthesis", "network", "detection", "model", "estimation"}
 MAY_IMPORT |= {"results": RESULTS, "simulation": RESULTS}
 MAY_IMPORT |= {
     command: RESULTS | {"results", "simulation", "soundness"} | COMMANDS for command in COMMANDS

@@ -67,8 +67,11 @@ def parameters(found: Any, truth: Truth) -> list[tuple[str, float, Any]]:
     pairs = []
     shells = sorted(truth.shells, key=lambda shell: shell.radius)
     for number, (shell, true) in enumerate(zip(found.shells, shells, strict=True), start=1):
-        for name in ("radius", "sigma", "tail", "electrons"):
+        for name in ("radius", "sigma", "tail"):
             pairs.append((f"{name} {number}", getattr(true, name), getattr(shell, name)))
+        # a fit states the number of electrons in the picture, the truth is its mean
+        mean = shell.electrons + uncertainties.ufloat(0.0, shell.counting_error)
+        pairs.append((f"electrons {number}", true.electrons, mean))
         for order, value in shell.beta.items():
             pairs.append((f"beta_{order} {number}", true.beta.get(order, 0.0), value))
     assert truth.origin is not None

@@ -1,14 +1,15 @@
 """Finds shells in a picture from the picture alone; needs no network and no start values.
 
-The picture is summed up on rings: with weights that do not change (the inverse of a ring's mean
-count), all that it says of series A_m(s) of low order is, for every cell of distance, a small linear
-system (`Rings`). In this space, whose size does not depend on the number of pixels, shells are
-looked for one after the other:
+The picture is summed up on rings: with weights that do not change (the inverse of a ring's
+mean count), all that it says of series A_m(s) of low order is, for every cell of distance, a small
+linear system (`Rings`). In this space, whose size does not depend on the number of pixels, shells
+are looked for one after the other:
 
 1. The model so far leaves a residual. Thin shells of a ladder of radii and widths are tried in it:
    U' G^-1 U says by how much each would lower the sum of squares if its yield and betas were free,
    U its score and G its information, after everything that the present shells could explain is
-   projected out. So a ring that is merely a little wide or misplaced does not call for a second one.
+   projected out. So a ring that is merely a little wide or misplaced does not call for a second
+   one.
 2. The best one joins the model, and it and its neighbours are fitted again. Where it lies beside a
    shell, that shell may be two that overlap: it is also tried to split it, and what fits better
    stays.
@@ -352,8 +353,8 @@ class Finder:
             fixed, _ = others.columns(Values(tuple(shells[i] for i in held)))
         model = RingModel(self.rings, [self.shell] * len(free), fixed, self.background)
         start = self._values(Guess(tuple(shells[i] for i in free), self.guess.background, 0.0, ()))
-        found = search(model, start, self.limits, iterations=_ITERATIONS, tolerance=1.0)  # pyright: ignore
-        every = list(shells)
+        found = search(model, start, self.limits, iterations=_ITERATIONS, tolerance=1.0)  # pyright:
+        ignore every = list(shells)
         for i, v in zip(free, found.values.shells, strict=True):
             every[i] = v
         level = float(found.values.background[0])

@@ -21,6 +21,7 @@ from sevi_jax.physics.shapes import SHAPES
 FREE = (*geo.GROUPS, "efficiency")
 _COARSE = 320  # pixels along a side are enough to find shells
 _WIDEST_START = 0.03  # of half a picture: a shell that is looked for does not cover several
+_FIRST_TAIL = 0.7  # of sigma, in either direction: where the search for a tail begins
 _UNKNOWN = 2.0  # error of beta_2 that says nothing: beta_2 of a density is in -1 .. 2
 
 
@@ -312,10 +313,24 @@ def find_start(
     background = np.zeros(9)
     background[0] = guess.background
     values = Values(tuple(shells), small, background, off_scale=off_scale)
-    if factor > 1:
+    if request.shape == "skewed":
+        attempts = [_with_tails(values, sign * _FIRST_TAIL) for sign in (1, -1)]
+        picture = PictureModel(coarse, model, attempts[0])
+        found = [search(picture, v, limits, iterations=12, tolerance=1.0) for v in attempts]
+        values = min(found, key=lambda x: x.evaluation.deviance).values
+    elif factor > 1:
         picture = PictureModel(coarse, model, values)
         values = search(picture, values, limits, iterations=15, tolerance=1.0).values
     return scaled(values, model, factor, shift)
+
+
+def _with_tails(values: Values, tail: float) -> Values:
+    """Gives every shell a tail of so many sigma, and keeps its mean and variance."""
+    shells = []
+    for v in values.shells:
+        sigma = v[1] / np.sqrt(1 + tail * tail)
+        shells.append(np.array([v[0] - tail * sigma, sigma, tail * sigma, *v[3:]]))
+    return dataclasses.replace(values, shells=tuple(shells))
 
 
 def _less_off(data: Data, scale: float) -> Data:

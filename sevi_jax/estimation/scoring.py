@@ -8,6 +8,7 @@ information (`model.picture_model`); the small systems are solved here, in doubl
 
 import dataclasses
 import enum
+import math
 
 import numpy as np
 import scipy.linalg
@@ -16,6 +17,7 @@ from sevi_jax.model.picture_model import Evaluation, Model, PictureModel, Values
 
 _DAMPING = 1e-3  # of the first step, relative to the diagonal of the information
 _LARGEST_DAMPING = 1e7
+_SMALLEST_TAIL = 2e-3  # of sigma
 _GEOMETRY_STEP = 1.0  # most that the origin moves in a step, in the smallest width of a shell
 
 
@@ -211,6 +213,9 @@ def _inside(values: Values, model: Model, limits: Limits) -> Values:
         new[1] = np.clip(new[1], *limits.sigma)
         if shell.lengths == 3:
             new[2] = np.clip(new[2], -limits.tail * new[1], limits.tail * new[1])
+            # at 0 exactly the density has no derivative by tau for the device
+            least = _SMALLEST_TAIL * new[1]
+            new[2] = new[2] if abs(new[2]) > least else math.copysign(least, new[2])
         place = shell.lengths
         new[place] = np.clip(new[place], *limits.electrons)
         shells.append(new)

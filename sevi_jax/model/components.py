@@ -36,7 +36,7 @@ class Shell:
 
     def names(self, number: int) -> list[str]:
         """Names of the parameters of the shell `number`, as results call them."""
-        found = ["radius", "sigma", "tail"][: self.lengths] + ["electrons"]
+        found = [*("radius", "sigma", "tail")[: self.lengths], "electrons"]
         return [f"{name}_{number}" for name in found + [f"beta{n}" for n in self.orders]]
 
     def split(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -166,9 +166,9 @@ def evaluate_chunk(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
         layout: what is free.
 
     Returns:
-        half the deviance of every block ``[K]``; its negative gradient by the four points of the grid of every block
-        ``[K, 4, M]`` and by the columns ``[C]``; sums of w E E' of every block ``[K, F, F]``, E
-        being the M cosines and then the C columns.
+        half the deviance of every block ``[K]``; its negative gradient by the four points of the
+        grid of every block ``[K, 4, M]`` and by the columns ``[C]``; sums of w E E' of every block
+        ``[K, F, F]``, E being the M cosines and then the C columns.
     """
     mean, basis, taps, columns = parts_of_means(series, frame, chunk, layout)
     half, residual, weight, base_slope = _noise(mean, frame, chunk, layout)

@@ -187,7 +187,7 @@ class PictureModel:
         self.floor = 1e-4 * float(data.counts.ravel()[used].mean())
 
     def ensure_sorted(self, values: Values, shift: float = 0.25) -> None:
-        """Sorts again where the geometry has moved a pixel by more than `shift` steps of the grid."""
+        """Sorts again where the geometry has moved a pixel by over `shift` steps of the grid."""
         away = values.geometry - self.sorted_geometry
         reach = self.data.half
         moved = np.hypot(away[0], away[1]) + reach * np.abs(away[3:]).sum()
@@ -196,12 +196,11 @@ class PictureModel:
 
     def frame(self, values: Values) -> Frame:
         """All that is not a shell, for the device."""
-        single = np.float32
-        return Frame(
-            values.geometry.astype(single), values.background.astype(single),
-            values.efficiency.astype(single), single(values.off_scale), single(self.data.scatter),
-            single(self.floor), single(self.data.half), single(self.grid.step),
+        every = (
+            values.geometry, values.background, values.efficiency, values.off_scale,
+            self.data.scatter, self.floor, self.data.half, self.grid.step,
         )  # fmt: skip
+        return Frame(*(jnp.asarray(x, jnp.float32) for x in every))
 
     def series(self, values: Values) -> tuple[jax.Array, list[jax.Array]]:
         """Sum of the series of all shells ``[G, M]``, and the derivatives of each."""
@@ -209,7 +208,7 @@ class PictureModel:
             shell_series(shell, v, self.grid)
             for shell, v in zip(self.model.shells, values.shells, strict=True)
         ]
-        total = sum(x[0] for x in found) if found else jnp.zeros((self.grid.points, 1))
+        total = functools.reduce(jnp.add, [x[0] for x in found], jnp.zeros((), jnp.float32))
         return total, [x[1] for x in found]
 
     def evaluate(self, values: Values) -> Evaluation:

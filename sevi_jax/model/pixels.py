@@ -97,13 +97,12 @@ def sort_pixels(
     place = np.full(total * LANES, -1, np.int64)
     place[lane] = order
     # an empty lane lies far out, where nothing is
-    far = np.float32((points + 4) * step)
+    far = (points + 4) * step
     arrays = [spread(row, far), spread(column, far), spread(counts), spread(exposure)]
-    arrays.append(None if off is None else spread(off))
-    chunks = [
-        Chunk(
-            *(None if a is None else jax.numpy.asarray(a[i]) for a in arrays), jax.numpy.asarray(c)
-        )
-        for i, c in enumerate(cells.reshape(-1, CHUNK_BLOCKS))
-    ]
+    spread_off = None if off is None else spread(off)
+    chunks = []
+    for i, c in enumerate(cells.reshape(-1, CHUNK_BLOCKS)):
+        row_, column_, counts_, exposure_ = (jax.numpy.asarray(a[i]) for a in arrays)
+        off_ = None if spread_off is None else jax.numpy.asarray(spread_off[i])
+        chunks.append(Chunk(row_, column_, counts_, exposure_, off_, jax.numpy.asarray(c)))
     return Sorted(chunks, cells, blocks, place.reshape(-1, LANES), step, points)

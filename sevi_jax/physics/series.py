@@ -9,9 +9,9 @@ With y = s sinh u, so that r = s cosh u, the integral is smooth down to s = 0:
 
     rho_n(s, t) = 1 / (2 pi s) int f(s cosh u) P_n(cos t / cosh u) / cosh u du.
 
-It is a trigonometric polynomial of degree n in t: rho_n = sum_m A_nm(s) cos(m t), m <= n of the same
-parity. Gauss's rule over the part of the line of sight that meets the shell does the integral, and
-a sum over equidistant angles makes the series, both exact to rounding.
+It is a trigonometric polynomial of degree n in t: rho_n = sum_m A_nm(s) cos(m t), m <= n of the
+same parity. Gauss's rule over the part of the line of sight that meets the shell does the integral,
+and a sum over equidistant angles makes the series, both exact to rounding.
 
 In these terms a blur of the picture is a blur of the shell (`shapes.blurred`, and the factor
 exp(-n (n + 1) b^2 / 2 r^2) here), so that the mean over a pixel of width w is the density in its
@@ -156,8 +156,8 @@ def ring_series(
     Args:
         parameters, amplitudes, kind, variance: as in `series_at`.
         step: h of the grid, pixels.
-        points: G; the grid is (g - 1) h, g = 0 ... G - 1. Values at s < h / 2 of a shell that reaches
-            the centre are those at h / 2.
+        points: G; the grid is (g - 1) h, g = 0 ... G - 1. Values at s < h / 2 of a shell that
+            reaches the centre are those at h / 2.
 
     Returns:
         The series of each order ``[G, M, L]`` and its derivatives by R, sigma, tau ``[G, M, 3]``.

@@ -2,9 +2,11 @@
 
 Each is a density on r > 0 with the parameters R, sigma and tau (the tail; unused by ``normal``):
 
-- ``normal``: a normal density of mean R and standard deviation sigma, cut at 0 and normalised there;
-- ``skewed``: the density of R + sigma n + tau e, n normal and e exponential of mean 1, cut likewise:
-  an exponentially modified normal density (Grushka 1972, Anal. Chem. 44, 1733), tau of either sign.
+- ``normal``: a normal density of mean R and standard deviation sigma, cut at 0 and normalised
+  there;
+- ``skewed``: the density of R + sigma n + tau e, n normal and e exponential of mean 1, cut
+  likewise: an exponentially modified normal density (Grushka 1972, Anal. Chem. 44, 1733), tau of
+  either sign.
 
 A blur of the picture is one in space, because what happens along the line of sight is not seen. It
 turns the density f(r) of a component of order n into the density of `blurred`.
@@ -98,10 +100,10 @@ def support(shape: str, parameters: jax.Array, variance: float | jax.Array = 0.0
 def blurred(shape: str, r: jax.Array, parameters: jax.Array, variance: jax.Array) -> jax.Array:
     """Density of the radius after a normal blur of the picture, without its effect on the angle.
 
-    A blur b in space convolves f(r) / r^2 with the heat kernel. For r >> b the kernel of the order n
-    is r r' N(r - r'; b) exp(-n (n + 1) b^2 / 2 r r'), so the new density is
-    r int f(r') / r' N(r - r'; b) dr' times that exponential. With g = f * N_b and to second order in
-    b / r it is g (1 + b^2 / r^2) - g' b^2 / r.
+    A blur b in space convolves f(r) / r^2 with the heat kernel. For r >> b the kernel of the order
+    n is r r' N(r - r'; b) exp(-n (n + 1) b^2 / 2 r r'), so the new density is
+    r int f(r') / r' N(r - r'; b) dr' times that exponential. With g = f * N_b and to second order
+    in b / r it is g (1 + b^2 / r^2) - g' b^2 / r.
 
     Args:
         shape: one of `SHAPES`.

@@ -167,7 +167,7 @@ class Fit:
 
     @functools.cached_property
     def dispersion(self) -> float:
-        """Variance of the counts over that of the model, at least 1; errors have its root in them."""
+        """Variance of the counts over the model's, at least 1; errors have its root in them."""
         if self.p_value >= _UNLIKELY or not np.isfinite(self.p_value):
             return 1.0
         return overdispersion(self.fitted.prepared.data.counts, self.mean_electrons)
@@ -248,7 +248,8 @@ def fit(
             "efficiency". An origin that the picture knows is held.
         background: "none", "constant" or "smooth".
         range: (low, high), pixels: distance from the origin of the pixels that are used.
-        polarisation: "vertical", "horizontal" or degrees from axis 0; None is what the picture says.
+        polarisation: "vertical", "horizontal" or degrees from axis 0; None is what the picture
+            says.
         positive: whether densities of directions are kept from falling below 0.
         start: values to begin at.
         prior: a Gaussian prior of the parameters.
