@@ -139,12 +139,10 @@ class RingModel:
         self.rings = rings
         self.model = Model(tuple(shells), Layout(rings.grid.modes, (), int(background)))
         self.fixed = fixed
-        self.data = self
-        self.counts = np.zeros(1)
-        self.last: tuple[np.ndarray, np.ndarray] | None = None
+        self.size = len(rings.cells)
 
     def ensure_sorted(self, values: Values) -> None:
-        """Rings stay where they are."""
+        """Does nothing: rings stay where they are."""
 
     def columns(self, values: Values) -> tuple[np.ndarray, np.ndarray]:
         """Series of the model ``[C, M]`` and its derivatives ``[C, M, P]``."""
@@ -353,8 +351,8 @@ class Finder:
             fixed, _ = others.columns(Values(tuple(shells[i] for i in held)))
         model = RingModel(self.rings, [self.shell] * len(free), fixed, self.background)
         start = self._values(Guess(tuple(shells[i] for i in free), self.guess.background, 0.0, ()))
-        found = search(model, start, self.limits, iterations=_ITERATIONS, tolerance=1.0)  # pyright:
-        ignore every = list(shells)
+        found = search(model, start, self.limits, iterations=_ITERATIONS, tolerance=1.0)
+        every = list(shells)
         for i, v in zip(free, found.values.shells, strict=True):
             every[i] = v
         level = float(found.values.background[0])

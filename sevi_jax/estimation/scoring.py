@@ -9,16 +9,31 @@ information (`model.picture_model`); the small systems are solved here, in doubl
 import dataclasses
 import enum
 import math
+from typing import Protocol
 
 import numpy as np
 import scipy.linalg
 
-from sevi_jax.model.picture_model import Evaluation, Model, PictureModel, Values
+from sevi_jax.model.picture_model import Evaluation, Model, Values
 
 _DAMPING = 1e-3  # of the first step, relative to the diagonal of the information
 _LARGEST_DAMPING = 1e7
 _SMALLEST_TAIL = 2e-3  # of sigma
 _GEOMETRY_STEP = 1.0  # most that the origin moves in a step, in the smallest width of a shell
+
+
+class Counts(Protocol):
+    """Data with a model of them, such as `model.picture_model.PictureModel`."""
+
+    model: Model
+    size: int
+
+    def ensure_sorted(self, values: Values) -> None:
+        """Called before values whose geometry may differ."""
+
+    def evaluate(self, values: Values) -> Evaluation:
+        """Deviance, score and information."""
+        ...
 
 
 class Reason(enum.Enum):
@@ -109,7 +124,7 @@ class Scaled:
 
 
 def search(
-    picture: PictureModel,
+    picture: Counts,
     start: Values,
     limits: Limits,
     added: list | None = None,
@@ -128,7 +143,7 @@ def search(
             the step's squared length in standard errors.
     """
     model = picture.model
-    noise = 1e-6 * np.sqrt(max(picture.data.counts.size, 1))
+    noise = 1e-6 * np.sqrt(picture.size)
 
     def evaluate(values):
         picture.ensure_sorted(values)

@@ -163,7 +163,7 @@ class PictureModel:
     """
 
     def __init__(self, data: Data, model: Model, values: Values):
-        self.data, self.model = data, model
+        self.data, self.model, self.size = data, model, data.counts.size
         widths = [np.hypot(v[1], np.sqrt(data.variance)) for v in values.shells] or [1.0]
         step = float(np.clip(min(widths) / _CELLS_PER_SIGMA, _SMALLEST_STEP, _LARGEST_STEP))
         self._sort(values, step)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,7 +121,7 @@ class Fit:
     def _named(self, name: str, fixed: float) -> UFloat:
         if name in self.names:
             return self._correlated[self.names.index(name)]
-        return uncertainties.ufloat(fixed, 0.0)
+        return constant(fixed)
 
     @functools.cached_property
     def origin(self) -> tuple[UFloat, UFloat]:
@@ -199,6 +200,13 @@ class Fit:
     def notes(self) -> tuple[str, ...]:
         """What was decided about the picture, in words."""
         return self.fitted.picture.notes + self.fitted.prepared.notes
+
+
+def constant(value: float) -> UFloat:
+    """A value without error, for instance one that was not free."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library asks whether that is meant
+        return uncertainties.ufloat(value, 0.0)
 
 
 def overdispersion(counts: np.ndarray, mean: np.ndarray) -> float:
