@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sevi_jax.data.hot import without_defects
 from sevi_jax.data.parts import parts_of
 from sevi_jax.data.picture import Picture
 from sevi_jax.data.readers import arrays, extras, hdf5, matlab, pixels, text, tiff
@@ -64,6 +65,7 @@ def load_all(
     mask: str | pathlib.Path | np.ndarray | None = None,
     efficiency: str | pathlib.Path | np.ndarray | None = None,
     offset: float = 0.0,
+    keep_hot: bool = False,
     **options: Any,
 ) -> list[Picture]:
     """Reads every picture of a file.
@@ -78,6 +80,7 @@ def load_all(
         mask: picture that is 0 where a pixel is not used, likewise.
         efficiency: relative efficiency of every pixel, likewise.
         offset: what the camera adds to every pixel, in the units of the values.
+        keep_hot: whether hot and dead pixels are kept; else they are masked and listed in `notes`.
         options: those of `data.readers.source.Options`: size, pixel, gate, columns, most_pixels.
 
     Returns:
@@ -92,12 +95,13 @@ def load_all(
         "mask": None if mask is None else _one(mask, reading) != 0,
         "efficiency": None if efficiency is None else _one(efficiency, reading),
     }
-    if known["off"] is not None:
+    if known["off"] is not None and offset:
         known["off"] = known["off"] - offset
     path = pathlib.Path(path)
     pictures = []
     for place, name, found, values in _arrays(path, reading):
-        pictures.append(_picture(place, name, found, values, known, offset))
+        picture = _picture(place, name, found, values, known, offset)
+        pictures.append(picture if keep_hot else without_defects(picture))
     return pictures
 
 
