@@ -72,7 +72,7 @@ def spoiled(number: int, picture: Picture) -> tuple[Picture, np.ndarray, np.ndar
     dead, hot = np.zeros(counts.shape, bool), np.zeros(counts.shape, bool)
     bright = np.argwhere(dim > 100)
     if len(bright):
-        row, column = rng.choice(bright)
+        row, column = bright[rng.integers(len(bright))]
         dead[row, column] = True
     for _ in range(rng.integers(1, 11)):
         place = tuple(rng.integers(0, counts.shape))

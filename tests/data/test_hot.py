@@ -13,7 +13,7 @@ from sevi_jax.data.picture import Picture
 
 
 def mean_picture(electrons, sharp=0.8, spot=0.5, background=0.0, shape=(120, 130)):
-    """A ring of width `sharp`, filled as shells are; a spot with half of the electrons; and more."""
+    """A ring of width `sharp`, filled as shells are; a spot of half of the electrons; and more."""
     row, column = np.indices(shape)
     distance = np.hypot(row + 0.5 - 58.3, column + 0.5 - 66.7)
     ring = np.exp(-(((distance - 31) / sharp) ** 2) / 2) * (1 + 0.9 * (row - 58) / (distance + 1))
