@@ -1,5 +1,7 @@
 import pytest
+from ml_collections import ConfigDict
 
+import sevi_jax.config as config_module
 from sevi_jax.config import ORIGINAL_BETA, default_config, per_shell, validate
 from sevi_jax.errors import InputError
 
@@ -103,6 +105,31 @@ BAD = [
     ({"model.head": "readout"}, "model.input"),
     ({"model.shape": True, "loss.shape_weight": -1.0}, "loss.shape_weight"),
     ({"loss.shape_weight": 0.1}, "loss.shape_weight"),
+    # numbers that no seed, counter or rate can be
+    ({"seed": -1}, "seed"),
+    ({"seed": 2**32}, "seed"),
+    ({"seed": 10**20}, "seed"),
+    ({"train.learning_rate": float("inf")}, "train.learning_rate"),
+    ({"train.weight_decay": float("inf")}, "train.weight_decay"),
+    ({"train.clip_norm": float("inf")}, "train.clip_norm"),
+    ({"loss.shape_weight": float("inf"), "model.shape": True}, "loss.shape_weight"),
+    ({"train.steps": 2**31}, "train.steps"),
+    ({"train.batch": 8.5}, "train.batch"),
+    ({"train.batch": True}, "train.batch"),
+    ({"train.batch": "8"}, "train.batch"),
+    ({"model.depth": 34.0}, "model.depth"),
+    ({"image.fold": 1}, "image.fold"),
+    ({"image.size": 2**20}, "image.size"),
+    ({"train.warmup": 0.95, "train.steps": 10}, "train.warmup"),
+    # tables of beta that are never, or hardly ever, densities, or have no width
+    ({"prior.beta": ((10, 11, 10, 1),)}, "prior.beta"),
+    ({"prior.beta": ((10, 11, 10, 1),), "shells": 1}, "prior.beta"),
+    ({"prior.beta": (ORIGINAL_BETA[:1], ((10, 11, 10, 1),))}, "prior.beta"),
+    ({"prior.beta": ((-1.0, -0.499, -0.7, 0.01),)}, "prior.beta"),
+    ({"prior.beta": with_row(4, (0.4, 0.4, 0.8, 0.5))}, "prior.beta[order 4]"),
+    ({"prior.beta": with_row(4, (0.4, 0.4 + 1e-12, 0.8, 0.5))}, "prior.beta[order 4]"),
+    ({"prior.beta": with_row(4, (0.4, float("inf"), 0.8, 0.5))}, "prior.beta[order 4]"),
+    ({"prior.beta": 3}, "prior.beta"),
 ]
 
 
@@ -114,6 +141,45 @@ def test_bad_value_is_an_input_error_that_names_the_field(changes, field):
     assert message.startswith(f"{field}=")
     assert "must be" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("row", "share"),
+    [
+        # beta_2 alone: 1/2 + beta P_2 is a density for -1/2 <= beta <= 1; of a flat distribution
+        # the share is known (sd so large that the normal distribution is flat)
+        ((-0.5, 1.0, 0.0, 1e4), 1.0),
+        ((0.5, 1.5, 0.0, 1e4), 0.5),
+        ((-1.5, 1.0, 0.0, 1e4), 0.6),
+        # the upper and the lower tail of a normal distribution, by scipy.stats
+        ((0.9, 1.1, 0.4, 0.1), 0.9965627),
+        ((-1.0, -0.4, 0.0, 0.1), 0.9909492),
+    ],
+)
+def test_share_of_densities_is_the_known_one(row, share):
+    """Of 20 000 draws, within 5 standard errors (false alarm once in a million)."""
+    kept = config_module._densities((row,))
+    error = (20_000 * share * (1 - share)) ** 0.5
+    assert abs(kept - 20_000 * share) <= 5 * error + 1
+
+
+def test_narrow_prior_that_is_a_density_once_in_fifty_passes():
+    validate(changed({"prior.beta": ((0.99, 1.49, 0.0, 1e3),)}))
+
+
+def test_every_key_is_described_with_default_and_rule():
+    text = config_module.describe()
+    for field in config_module.fields():
+        assert f"--config.{field}=" in text
+    assert "--config.train.batch=8\n" in text
+    assert "at least 1 in 1000 vectors" in text
+    assert "one of squared, distance" in text
+
+
+def test_configuration_that_was_not_made_here_names_the_key_it_lacks():
+    config = ConfigDict({"train": {"steps": 3}, "seed": 0, "shells": 1})
+    with pytest.raises(InputError, match=r"no key prior\.radius: it must be made by"):
+        validate(config)
 
 
 def test_unknown_keys_are_errors():

@@ -13,6 +13,7 @@ import pytest
 import small
 import twin
 
+from sevi_jax.config import LOSSES
 from sevi_jax.network import losses
 from sevi_jax.network.network import network_constants
 from sevi_jax.network.training.specs import network_from
@@ -59,7 +60,7 @@ def test_places_of_electrons_and_their_pixels():
 # --- Loss
 
 
-@pytest.mark.parametrize("kind", losses.KINDS)
+@pytest.mark.parametrize("kind", LOSSES)
 def test_gradient_of_the_loss(kind):
     rng = np.random.default_rng(0)
     true = rng.normal(size=(32, 2, 12)).astype(np.float32)

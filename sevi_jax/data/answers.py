@@ -9,7 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+import sevi_jax
 from sevi_jax.data import fields
+from sevi_jax.data.outputs import ATTRIBUTE, MADE_BY
 from sevi_jax.data.replacing import replacing
 from sevi_jax.data.tables import (
     Table,
@@ -39,7 +41,11 @@ def check_answer_path(path: str | pathlib.Path) -> None:
         raise InputError(f"{path}: found suffix {suffix or 'none'}, expected .json or .h5")
 
 
-def write_answer(path: str | pathlib.Path, pictures: Sequence[Mapping[str, Any]]) -> None:
+def write_answer(
+    path: str | pathlib.Path,
+    pictures: Sequence[Mapping[str, Any]],
+    source: Mapping[str, Any] | None = None,
+) -> None:
     """Writes what was found; the file appears whole or not at all.
 
     ``.json``: ``{"convention": ..., "pictures": [...]}`` with the pictures as given, every extra
@@ -54,6 +60,8 @@ def write_answer(path: str | pathlib.Path, pictures: Sequence[Mapping[str, Any]]
         path: a name that ends in ``.json`` or ``.h5``.
         pictures: per picture ``{"file": name, "shells": [{"R", "sigma", "beta"}, ...]}``, inner
             shell first, R and sigma None where unknown (half-widths of the detector).
+        source: what made them, as ``{"versions": {...}, "run": {...}}``: keys beside ``pictures``,
+            or attributes of the table ``Answer``, what is no number or text as JSON.
 
     Raises:
         InputError: unknown suffix, or the file cannot be written.
@@ -63,13 +71,15 @@ def write_answer(path: str | pathlib.Path, pictures: Sequence[Mapping[str, Any]]
     if not pictures:
         raise ValueError("pictures must hold at least one picture")
     as_json = pathlib.Path(path).suffix.lower() in JSON_SUFFIXES
+    source = {"versions": {"sevi_jax": sevi_jax.__version__}} | dict(source or {})
     with replacing(path) as temporary:
         if as_json:
-            answer = {"convention": fields.CONVENTION, "pictures": _plain(pictures)}
+            answer = {"convention": fields.CONVENTION, **_plain(source)}
+            answer["pictures"] = _plain(pictures)
             text = json.dumps(answer, indent=2, allow_nan=False, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")
         else:
-            _write_table(temporary, pictures)
+            _write_table(temporary, pictures, source)
 
 
 def read_answer(path: str | pathlib.Path) -> list[dict[str, Any]]:
@@ -123,7 +133,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
-def _write_table(path: pathlib.Path, pictures: Sequence[Mapping[str, Any]]) -> None:
+def _write_table(
+    path: pathlib.Path, pictures: Sequence[Mapping[str, Any]], source: Mapping[str, Any]
+) -> None:
     columns = [
         (fields.SPHERE_ID, "u1", ()),
         (fields.RADIUS, "<f8", ()),
@@ -147,8 +159,12 @@ def _write_table(path: pathlib.Path, pictures: Sequence[Mapping[str, Any]]) -> N
         row[fields.RADIUS.name] = np.nan if shell["R"] is None else shell["R"]
         row[fields.BETA.name][: len(beta)] = beta
     with h5py.File(path, "w") as file:
+        file.attrs[ATTRIBUTE] = MADE_BY
         file[fields.ANSWER] = rows
         file[fields.ANSWER].attrs["convention"] = fields.CONVENTION
+        for name, value in source.items():
+            plain = value if isinstance(value, str | int | float) else json.dumps(_plain(value))
+            file[fields.ANSWER].attrs[name] = plain
         if all("beta_error" in shell for _, _, shell in shells):
             file[ERRORS] = _error_rows(rows, [shell for _, _, shell in shells])
         names = [str(picture["file"]).encode("utf-8", "surrogateescape") for picture in pictures]

@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -20,6 +19,7 @@ import h5py
 import numpy as np
 
 from sevi_jax.data import fields
+from sevi_jax.data.outputs import check_output
 from sevi_jax.data.replacing import replacing
 from sevi_jax.data.tables import Table, open_file
 from sevi_jax.data.writers import FoundElectronsWriter
@@ -134,10 +134,7 @@ class FoundElectrons:
         self.progress = Progress()
 
     def __enter__(self) -> Self:
-        if self._output.is_dir():
-            raise InputError(
-                f"{self._output}: found a folder, expected the name of a file to write"
-            )
+        check_output(self._output)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._rows = open(self._folder / _ROWS, "a+b")
@@ -160,7 +157,10 @@ class FoundElectrons:
     def __exit__(self, *details) -> None:
         self._rows.close()
         if not self.progress.frames:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            for name in (_ROWS, _RECORD):
+                (self._folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # where it holds anything of somebody else's
+                self._folder.rmdir()
 
     def add(self, image_ids: np.ndarray, columns: dict[fields.Field, np.ndarray]) -> None:
         """Appends electrons; they count from the next `record` on.
@@ -192,7 +192,7 @@ class FoundElectrons:
         os.fsync(self._rows.fileno())
         self.progress.frames += frames
         record = {"belongs_to": self._belongs_to, **dataclasses.asdict(self.progress)}
-        with replacing(self._folder / _RECORD) as temporary:
+        with replacing(self._folder / _RECORD, is_checked=False) as temporary:
             temporary.write_text(json.dumps(record))
 
     def finish(self, blur: float) -> None:

@@ -9,32 +9,40 @@ import re
 import socket
 from collections.abc import Iterator
 
+from sevi_jax.data.outputs import check_output
 from sevi_jax.errors import InputError
 
 _SUFFIX = ".partial"
 
 
 @contextlib.contextmanager
-def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
+def replacing(path: str | pathlib.Path, is_checked: bool = True) -> Iterator[pathlib.Path]:
     """Gives a temporary name beside `path`; renamed on success, deleted on any exception.
 
     A missing parent folder is created. What stood under `path` stays until the rename. What
-    processes that were killed left of the same file is deleted.
+    processes that were killed left of the same file is deleted. A symbolic link stays one: the file
+    that it points to is replaced.
+
+    Args:
+        path: of the file.
+        is_checked: False for a file that is the program's own wherever it lies; others must pass
+            `outputs.check_output`, and say that this program made them (`outputs.MADE_BY`), or the
+            same command will not replace them.
 
     Raises:
-        InputError: the folder cannot be made or written to, or `path` is a folder.
+        InputError: the folder cannot be made or written to, or `path` must not be written.
         OSError: the disk is full or fails, also where HDF5 says so in another kind of error.
     """
-    path = pathlib.Path(path)
+    if is_checked:
+        check_output(path)
+    path, target = pathlib.Path(path), pathlib.Path(os.path.realpath(path))
     # a process is known by its number on its own machine only
-    beginning = f".{path.name}.{socket.gethostname()}."
-    temporary = path.with_name(f"{beginning}{os.getpid()}{_SUFFIX}")
-    if path.is_dir():
-        raise InputError(f"{path}: found a folder, expected the name of a file to write")
+    beginning = f".{target.name}.{socket.gethostname()}."
+    temporary = target.with_name(f"{beginning}{os.getpid()}{_SUFFIX}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
-        for other in path.parent.glob(f"{glob.escape(beginning)}*{_SUFFIX}"):
+        for other in target.parent.glob(f"{glob.escape(beginning)}*{_SUFFIX}"):
             if not _lives(other.name.removeprefix(beginning).removesuffix(_SUFFIX)):
                 other.unlink(missing_ok=True)
     except OSError as error:
@@ -43,7 +51,7 @@ def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
         ) from None
     try:
         yield temporary
-        temporary.replace(path)
+        temporary.replace(target)
     except (OSError, RuntimeError) as error:
         # HDF5 writes the number into a message of several lines
         code = getattr(error, "errno", None)

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from sevi_jax.data import fields
+from sevi_jax.data.outputs import ATTRIBUTE, MADE_BY
 from sevi_jax.data.replacing import replacing
 from sevi_jax.errors import InputError
 
@@ -53,6 +54,7 @@ class _Writer:
         with contextlib.ExitStack() as stack:
             temporary = stack.enter_context(replacing(self._path))
             self._file = stack.enter_context(h5py.File(temporary, "w", rdcc_nbytes=CACHE_BYTES))
+            self._file.attrs[ATTRIBUTE] = MADE_BY
             self._stack = stack.pop_all()
         return self
 

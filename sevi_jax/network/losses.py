@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from sevi_jax.config import LOSSES
 from sevi_jax.physics.legendre import order_weights
 
-KINDS = ("squared", "distance")
 # averaged relative error = rms error per parameter / this typical size of a beta (spec section 3)
 TYPICAL_BETA = 0.7
 
@@ -56,17 +56,22 @@ def beta_loss(beta_pred: ArrayLike, beta_true: ArrayLike, kind: str) -> jax.Arra
     Args:
         beta_pred: ``[B, S, L]``.
         beta_true: ``[B, S, L]``.
-        kind: ``"squared"``, the original's squared distance summed over shells, or ``"distance"``,
-            the metric itself.
+        kind: one of `config.LOSSES`: ``"squared"``, the original's squared distance summed over
+            shells, or ``"distance"``, the metric itself.
 
     Returns:
         Scalar.
+
+    Raises:
+        ValueError: there is no such loss.
     """
     squared = squared_distances(beta_pred, beta_true)
     if kind == "squared":
         return jnp.mean(jnp.sum(squared, axis=-1))
-    # the square root has no gradient at 0; the floor is far below any distance that is reached
-    return jnp.mean(jnp.sum(jnp.sqrt(squared + 1e-10), axis=-1))
+    if kind == "distance":
+        # the square root has no gradient at 0; the floor is far below any distance that is reached
+        return jnp.mean(jnp.sum(jnp.sqrt(squared + 1e-10), axis=-1))
+    raise ValueError(f"kind={kind} must be one of {LOSSES}")
 
 
 def averaged_relative_error(squared_loss: float, num_orders: int) -> float:

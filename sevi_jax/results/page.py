@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sevi_jax.data.outputs import GENERATOR
 from sevi_jax.data.replacing import replacing
 from sevi_jax.provenance import revision, versions
 
@@ -90,6 +91,7 @@ def write_page(
     made = ", ".join(f"{name} {version}" for name, version in versions().items())
     text = (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        f"{GENERATOR}"
         f"<title>Velocity-map image: fitted shells</title><style>{_STYLE}</style></head><body>"
         "<h1>Shells in velocity-map images</h1>"
         "<p>A Poisson likelihood of shells with normally distributed radii was fitted to the "

@@ -17,6 +17,9 @@ from matplotlib.patches import Circle
 from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from sevi_jax.data.outputs import PNG_TEXT
+from sevi_jax.data.replacing import replacing
+
 DPI = 120
 CONVENTION = r"$\beta$ in the sevi_jax convention; literature $\beta$ = 2 × this"
 TRUTH_COLOUR = "0.45"
@@ -1068,4 +1071,5 @@ def _angular_density(beta, cos_theta):
 
 
 def _save(figure: Figure, path):
-    figure.savefig(path, format="png", dpi=DPI)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, metadata=PNG_TEXT)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+from sevi_jax.config import LOSSES
 from sevi_jax.network import losses
 from sevi_jax.physics.legendre import order_weights
 
@@ -59,7 +60,7 @@ def test_perfect_prediction_costs_nothing_and_has_a_finite_gradient():
     # two shells, sqrt of the floor 1e-10 each
     assert float(losses.beta_loss(beta, beta, "distance")) < 3e-5
     np.testing.assert_array_equal(losses.distance(beta, beta), np.zeros(3))
-    for kind in losses.KINDS:
+    for kind in LOSSES:
         gradient = jax.grad(losses.beta_loss)(beta, beta, kind)
         np.testing.assert_array_equal(gradient, np.zeros((3, 2, 12)))
 

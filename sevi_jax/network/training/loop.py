@@ -78,12 +78,7 @@ def load_config(workdir: pathlib.Path) -> Config:
     path = workdir / CONFIG_FILE
     if not path.is_file():
         raise InputError(f"{workdir}: no run here (there is no {CONFIG_FILE})")
-    config = config_module.default_config()
-    try:
-        config.update(json.loads(path.read_text()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{path}: not a configuration of this program ({first})") from error
+    config = config_module.read_config(path)
     config_module.validate(config)
     return config
 
