@@ -3,19 +3,20 @@
 import contextlib
 import importlib.metadata
 import io
-import itertools
 import os
 import pathlib
 import re
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
+import sevi_jax
 from sevi_jax import memory
 from sevi_jax.config import Config, validate
+from sevi_jax.data import outputs
 from sevi_jax.data.parts import parts_of
 from sevi_jax.errors import InputError
 
@@ -26,11 +27,74 @@ FLAGS = flags.FLAGS
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+# Exit status of a training that a signal stopped: the same command goes on (EX_TEMPFAIL of
+# sysexits.h). scripts/slurm.sh requeues at it.
+STOPPED = 75
+
+_RUN_CONFIG = pathlib.Path(sevi_jax.__file__).with_name("run_config.py")
+
+
 def define_config() -> None:
     """Defines ``--config=FILE`` and with it ``--config.KEY=VALUE``."""
     config_flags.DEFINE_config_file(
-        "config", None, "Configuration file; --config.train.steps=500 and the like change one key."
+        "config",
+        None,
+        "Configuration file, a .py or the config.json of a run; --config.train.steps=500 and the "
+        "like change one key.",
     )
+
+
+def define_overwrite() -> flags.FlagHolder:
+    """Defines ``--overwrite``, for `guarding`."""
+    return flags.DEFINE_bool(
+        "overwrite", False, "Replace files that are no earlier results, too; never an input."
+    )
+
+
+def guarding(
+    inputs: Iterable[pathlib.Path | None], overwrite: bool, workdir: pathlib.Path | None = None
+) -> contextlib.AbstractContextManager[None]:
+    """Keeps this process from writing over files that the command reads, or that are foreign.
+
+    Args:
+        inputs: files that the command reads; the configuration file is one more.
+        overwrite: what ``--overwrite`` says.
+        workdir: folder of a run that is read.
+    """
+    read = [parts_of(path)[0] for path in inputs if path is not None]
+    if workdir is not None:
+        read += [workdir / name for name in ("config.json", "metrics.jsonl", "checkpoints")]
+    if "config" in FLAGS and FLAGS["config"].present:
+        read.append(config_path())
+    return outputs.guarding(read, overwrite)
+
+
+def is_given(name: str) -> bool:
+    """Whether a flag stands on the command line."""
+    return FLAGS[name].present > 0
+
+
+def refuse(names: Iterable[str], reason: str) -> None:
+    """Raises InputError for the first of the flags that is given, since it would do nothing.
+
+    Args:
+        names: of flags.
+        reason: what it goes with, as ``"goes with --fit"``.
+    """
+    for name in names:
+        if is_given(name):
+            raise InputError(f"--{name} {reason}")
+
+
+def refuse_keys(useful: Sequence[str]) -> None:
+    """Raises InputError for a key of the configuration that is changed and has no effect.
+
+    Args:
+        useful: keys that have one, or the sections of such keys.
+    """
+    for key in config_flags.get_override_values(FLAGS["config"]):
+        if not any(key == name or key.startswith(f"{name}.") for name in useful):
+            raise InputError(f"--config.{key} has no effect here")
 
 
 def get_config() -> Config:
@@ -41,14 +105,25 @@ def get_config() -> Config:
     """
     if FLAGS.config is None:
         raise InputError("--config=FILE is needed, for instance --config=configs/quick.py")
+    if not isinstance(FLAGS.config, ConfigDict):
+        raise InputError(
+            f"--config={config_path()}: get_config() returned {type(FLAGS.config).__name__}, "
+            "expected what sevi_jax.config.default_config() makes"
+        )
     validate(FLAGS.config)
     return FLAGS.config
 
 
+def config_path() -> pathlib.Path:
+    """Returns the configuration file."""
+    path, _, argument = config_flags.get_config_filename(FLAGS["config"]).partition(":")
+    return pathlib.Path(argument if pathlib.Path(path) == _RUN_CONFIG else path)
+
+
 def config_name() -> str:
-    """Returns the name of the configuration file, without its ending."""
-    path = config_flags.get_config_filename(FLAGS["config"])
-    return pathlib.Path(path.partition(":")[0]).stem
+    """Returns the name of the configuration file, without its ending; of a run, its folder's."""
+    path = config_path()
+    return path.absolute().parent.name if path.suffix == ".json" else path.stem
 
 
 def paths(values: Sequence[str], flag: str) -> list[pathlib.Path]:
@@ -59,6 +134,8 @@ def paths(values: Sequence[str], flag: str) -> list[pathlib.Path]:
     """
     if not values:
         raise InputError(f"--{flag}=FILE is needed (several: --{flag}=FILE,FILE)")
+    if not all(values):
+        raise InputError(f"--{flag}={','.join(values)}: a name is empty")
     found = [pathlib.Path(value) for value in values]
     for path in found:
         if not parts_of(path)[0].exists():
@@ -66,13 +143,30 @@ def paths(values: Sequence[str], flag: str) -> list[pathlib.Path]:
     return found
 
 
-def _config_file(argv: Sequence[str]) -> str | None:
-    """Returns what stands behind ``--config``; None where it is not there or lacks its value."""
-    for arg, after in itertools.zip_longest(argv[1:], argv[2:]):
-        name, equals, value = arg.lstrip("-").partition("=")
-        if arg.startswith("-") and name == "config":
-            return value if equals else after
+def _config_place(argv: Sequence[str]) -> int | None:
+    """Returns the place of ``--config`` in the command line; None where it is not there."""
+    for place, arg in enumerate(argv[1:], 1):
+        if arg == "--":
+            return None
+        if arg.startswith("-") and arg.lstrip("-").partition("=")[0] == "config":
+            return place
     return None
+
+
+def _config_file(argv: list[str]) -> str | None:
+    """Returns what stands behind ``--config``; None where it is not there or lacks its value.
+
+    The configuration of a run takes the form in `argv` that ml_collections reads.
+    """
+    place = _config_place(argv)
+    if place is None:
+        return None
+    name, equals, path = argv[place].partition("=")
+    if not equals:
+        path = argv[place + 1] if place + 1 < len(argv) else None
+    if path and pathlib.Path(path).suffix == ".json" and pathlib.Path(path).is_file():
+        argv[place : place + (1 if equals else 2)] = [f"{name}={_RUN_CONFIG}:{path}"]
+    return path
 
 
 def _reason(error: Exception) -> str:
@@ -83,29 +177,30 @@ def _reason(error: Exception) -> str:
     return (text if expected else f"{type(error).__name__}: {text}")[:500]
 
 
-def workdir(value: str | None) -> pathlib.Path:
-    """Returns the folder of an existing run given by ``--workdir``.
+def workdir(value: str | None, flag: str = "workdir") -> pathlib.Path:
+    """Returns the folder of an existing run given by a flag.
 
     Raises:
         InputError: if none is given, or there is no such folder.
     """
     if not value:
-        raise InputError("--workdir=FOLDER is needed, the folder of a run")
+        raise InputError(f"--{flag}=FOLDER is needed, the folder of a run")
     path = pathlib.Path(value)
     if not path.is_dir():
-        raise InputError(f"{path}: no such folder (--workdir)")
+        raise InputError(f"{path}: no such folder (--{flag})")
     return path
 
 
 def _parse(argv: Sequence[str]) -> None:
     """Parses flags; every mistake becomes an `InputError` of one line."""
+    argv = list(argv)
     path = _config_file(argv) if "config" in FLAGS else None
     if path is not None and not pathlib.Path(path.partition(":")[0]).is_file():
         raise InputError(f"--config={path}: no such file")
     try:
         # a configuration file with a mistake may print
         with contextlib.redirect_stderr(io.StringIO()):
-            rest = FLAGS(list(argv))
+            rest = FLAGS(argv)
     except (KeyError, AttributeError) as error:
         # ml_collections gives the key in quotes, and sometimes a guess, in more than one wrapping
         key, guess = (re.search(rule, str(error)) for rule in (r"\w+", r"Did you mean [^?]*\?"))
@@ -122,6 +217,13 @@ def _parse(argv: Sequence[str]) -> None:
         raise InputError(f"--config={path}: {_reason(error)}") from error
     if rest[1:]:
         raise InputError(f"{rest[1]!r} is not a flag; flags look like --name=value")
+    for name in FLAGS:
+        flag = FLAGS[name]
+        if flag.present > 1 and name != "config":
+            several = "; several files are one flag, --input=a,b" if name == "input" else ""
+            raise InputError(f"--{name} is given {flag.present} times{several}")
+        if flag.present and flag.value in ("", []):
+            raise InputError(f"--{name}=: a value is expected")
 
 
 def keep_compiled_programs() -> None:
@@ -171,20 +273,29 @@ def require_sound_jax() -> None:
 
 
 def run(
-    main: Callable[[], int | None], module: str, document: str | None, checks_jax: bool = True
+    main: Callable[[], int | None],
+    module: str,
+    document: str | None,
+    describe: Callable[[], str] | None = None,
+    checks_jax: bool = True,
 ) -> None:
     """Runs a command line and exits.
 
     Exit status: what `main` returns (None: 0); 2 with one line on stderr for a mistake of the
-    user's, and for a disk that is full, read-only or somebody else's; 130 after Ctrl-C.
+    user's, and for what the machine refuses: a disk that is full, read-only or somebody else's, too
+    little memory, a device that is not there; 130 after Ctrl-C.
 
     Args:
         main: the command, after the flags are parsed.
         module: ``sevi_jax.train`` and the like, for the help.
         document: docstring of the command, which the help shows first.
+        describe: gives what the help shows last.
         checks_jax: whether to call `require_sound_jax` before `main`; one that joins several
             processes does so itself, since nothing may be computed before it.
     """
+    for stream in (sys.stdout, sys.stderr):  # a name or a sign that the terminal has not
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if any(arg in ("--help", "-h", "-help", "--helpfull") for arg in sys.argv[1:]):
         print(f"{(document or '').strip()}\n\nFlags:")
         # a flag belongs to the module that defined it, and the program itself goes by argv[0]
@@ -192,6 +303,8 @@ def run(
         for flag in (*own[0], *own[1]):
             default = "" if flag.default in (None, "", []) else f" (default: {flag.default})"
             print(f"  --{flag.name}\n      {flag.help}{default}")
+        if describe:
+            print(describe())
         sys.exit(0)
     memory.keep()
     keep_compiled_programs()
@@ -200,16 +313,35 @@ def run(
         if checks_jax:
             require_sound_jax()
         sys.exit(main())
-    except InputError as error:
-        print(f"{module}: {error}", file=sys.stderr)
-        _leave()
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{module}: {where}{error.strerror or _reason(error)}", file=sys.stderr)
-        _leave()
     except KeyboardInterrupt:
         print(f"{module}: interrupted", file=sys.stderr)
         _leave(130)  # as shells say it of SIGINT
+    except Exception as error:
+        reason = _mistake(error)
+        if reason is None:
+            raise
+        print(f"{module}: {reason}", file=sys.stderr)
+        _leave()
+
+
+def _mistake(error: Exception) -> str | None:
+    """What an error says of the user's input or machine, on one line; None: the program's fault."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or _reason(error)}"
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return f"out of memory ({_reason(error)[:200]}); a smaller batch or picture takes less"
+    try:
+        import jax
+
+        jax.devices()
+    except Exception as cause:  # anything, by what is installed
+        wanted = os.environ.get("JAX_PLATFORMS")
+        named = f"JAX_PLATFORMS={wanted}: " if wanted else ""
+        return f"{named}JAX does not start here ({_reason(cause) or type(cause).__name__})"
+    return None
 
 
 def _leave(status: int = 2) -> None:
@@ -218,8 +350,9 @@ def _leave(status: int = 2) -> None:
     HDF5 crashes there after a file that could not be closed, and Orbax waits there for a checkpoint
     that other processes do not finish any more.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            stream.flush()
     if "jax" in sys.modules:  # then it is no mistake in the flags
         import jax
 

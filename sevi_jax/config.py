@@ -62,7 +62,9 @@ def _one_of(*choices: Any) -> _Rule:
     def holds(value: Any) -> bool:
         return any(type(value) is type(choice) and value == choice for choice in choices)
 
-    return _Rule(f"one of {', '.join(map(str, choices))}", holds)
+    names = list(map(str, choices))
+    text = " or ".join(names) if len(names) == 2 else f"one of {', '.join(names)}"
+    return _Rule(text, holds)
 
 
 def _is_number(value: Any) -> bool:
@@ -297,7 +299,7 @@ def _validate_prior(config: Config) -> None:
     _require(
         len(lengths) == 1 and 1 <= min(lengths) <= 12, "prior.beta", lengths, "1 to 12 rows, alike"
     )
-    for table in dict.fromkeys(map(_hashable, tables)):
+    for table in dict.fromkeys(map(as_tuples, tables)):
         for i, row in enumerate(table):
             _validate_row(f"prior.beta[order {2 * i + 2}]", row)
         kept = _densities(table)
@@ -323,9 +325,9 @@ def _validate_row(field: str, row: Any) -> None:
     _require(max(map(abs, row)) < 1e6, field, row, "four numbers below a million")
 
 
-def _hashable(value: Any) -> Any:
-    """Lists as tuples."""
-    return tuple(map(_hashable, value)) if isinstance(value, (tuple, list)) else value
+def as_tuples(value: Any) -> Any:
+    """The same with tuples in the place of lists, which JSON makes of them."""
+    return tuple(map(as_tuples, value)) if isinstance(value, (tuple, list)) else value
 
 
 def _densities(table: tuple[tuple[float, ...], ...]) -> int:

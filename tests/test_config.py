@@ -173,7 +173,7 @@ def test_every_key_is_described_with_default_and_rule():
         assert f"--config.{field}=" in text
     assert "--config.train.batch=8\n" in text
     assert "at least 1 in 1000 vectors" in text
-    assert "one of squared, distance" in text
+    assert "; squared or distance\n" in text
 
 
 def test_configuration_that_was_not_made_here_names_the_key_it_lacks():

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from sevi_jax import provenance
 from sevi_jax.data.fields import CONVENTION
+from sevi_jax.data.outputs import check_output
 from sevi_jax.data.replacing import replacing
 from sevi_jax.network import losses
 from sevi_jax.network.network import Prediction
@@ -22,6 +23,8 @@ from sevi_jax.results.cases import Cases
 from sevi_jax.results.judged_fits import JudgedFit, summarise_fits
 from sevi_jax.synthesis.pipeline import Pictures
 from sevi_jax.synthesis.prior import beta_moments
+
+_FIGURES = ("betas", "errors", "distance", "median_picture", "efficiency", "coverage")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +87,18 @@ def _judge(
         )
         for i in range(len(distance))
     ]
+
+
+def check_outputs(folder: pathlib.Path, name: str = "report", *others: str) -> None:
+    """Raises InputError if `write_report` must not write one of its files; before long work.
+
+    Args:
+        folder: of the report.
+        name: as `write_report` takes it.
+        others: names of more files that will be written there.
+    """
+    for file in (f"{name}.json", *(f"{name}_{figure}.png" for figure in _FIGURES), *others):
+        check_output(folder / file)
 
 
 def judge_cases(run: Run, cases: Cases) -> list[Judged]:

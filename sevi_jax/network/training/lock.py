@@ -4,6 +4,9 @@ The lock is `flock` on a file, which the system lets go of when the process ends
 the file names the process. That is not enough in two places: some network file systems know no
 `flock`, and on some it ends at the machine. So a file that names a process of another machine is
 believed, and without `flock` one that names a living process of this machine is.
+
+A cluster's job that is put back into the queue may begin again on another machine, and its first
+attempt has ended by then: a lock that the same job took in an earlier attempt is taken over.
 """
 
 import contextlib
@@ -53,7 +56,7 @@ def _acquire(path: pathlib.Path) -> int:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file), path.stat()):
                     os.ftruncate(file, 0)
-                    os.pwrite(file, json.dumps(_process(os.getpid())).encode(), 0)
+                    os.pwrite(file, json.dumps(_process(os.getpid()) | {"job": _job()}).encode(), 0)
                     return file
         except BaseException:
             os.close(file)
@@ -72,19 +75,42 @@ def _refuse_if_held(file: int, path: pathlib.Path) -> None:
         is_held = None
     try:
         owner = json.loads(os.pread(file, 4096, 0) or "{}")
-        pid, host = owner.get("pid"), owner.get("host")
+        pid, host, job = owner.get("pid"), owner.get("host"), owner.pop("job", None)
     except (ValueError, AttributeError):
-        owner, pid, host = {}, None, None
+        owner, pid, host, job = {}, None, None, None
     here = _process(pid) if isinstance(pid, int) else {}
     if is_held or (is_held is None and pid is not None and owner == here):
         who = "another process" if pid is None else f"process {pid} on {host}"
         raise InputError(f"{path.parent}: {who} trains here already")
+    if _is_earlier_attempt(job):
+        return
     is_near = host == here.get("host") or (here.get("boot") and owner.get("boot") == here["boot"])
     if pid is not None and not is_near:
+        of_job = f" (SLURM job {job['id']})" if isinstance(job, dict) and "id" in job else ""
         raise InputError(
-            f"{path.parent}: process {pid} on {host} began to train here and has not said that it "
-            f"ended; if it runs no more, delete {path}"
+            f"{path.parent}: process {pid} on {host}{of_job} began to train here and has not said "
+            f"that it ended; if it runs no more, delete {path}"
         )
+
+
+def _job() -> dict[str, Any] | None:
+    """The job of SLURM's that this process belongs to, and which of its attempts; else None."""
+    identity = os.environ.get("SLURM_JOB_ID")
+    if not identity:
+        return None
+    return {
+        "id": identity,
+        "cluster": os.environ.get("SLURM_CLUSTER_NAME", ""),
+        "attempt": os.environ.get("SLURM_RESTART_COUNT", "0"),  # unset in the first one
+    }
+
+
+def _is_earlier_attempt(job: Any) -> bool:
+    """Whether a lock was taken by this job, before it was put back into the queue."""
+    here = _job()
+    if here is None or not isinstance(job, dict):
+        return False
+    return job | {"attempt": ""} == here | {"attempt": ""} and job.get("attempt") != here["attempt"]
 
 
 def _process(pid: int) -> dict[str, Any]:

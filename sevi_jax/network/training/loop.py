@@ -15,6 +15,7 @@ import os
 import pathlib
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -27,8 +28,10 @@ from sevi_jax.config import Config
 from sevi_jax.errors import InputError
 from sevi_jax.network import losses
 from sevi_jax.network.training import processes
+from sevi_jax.network.training.checkpoint import FOLDER as CHECKPOINTS
 from sevi_jax.network.training.checkpoint import Checkpoints
 from sevi_jax.network.training.lock import locked
+from sevi_jax.network.training.metrics import FILE_NAME as METRICS_FILE
 from sevi_jax.network.training.metrics import MetricsWriter, NoMetrics
 from sevi_jax.network.training.sharding import data_mesh
 from sevi_jax.network.training.specs import network_from, synthesis_from
@@ -56,6 +59,21 @@ CONFIG_FILE = "config.json"
 # are clipped, so only broken numbers (or a learning rate that breaks them) bring it about.
 SPIKE = 1000.0
 SPIKE_STEPS = 100
+# What may change when a run goes on; fields, or sections of fields.
+MAY_CHANGE = (
+    "train.steps",
+    "train.learning_rate",
+    "train.warmup",
+    "train.weight_decay",
+    "train.clip_norm",
+    "train.ema_decay",
+    "train.log_every",
+    "train.eval_every",
+    "train.keep",
+    "eval.statistics_batches",
+    "mesh",
+)
+START_FILE = "start.json"  # from which other run a run began
 
 
 class Diverged(processes.Agreed):
@@ -89,18 +107,50 @@ def check_same_network(here: Config, there: Config, place: str) -> None:
     Raises:
         InputError: naming the first field that differs.
     """
-    names = [f"model.{name}" for name in here.model] + ["image.size", "image.fold", "shells"]
-    for name in names:
-        values = []
-        for config in (here, there):
-            for part in name.split("."):
-                config = config[part]
-            values.append(config)
-        if values[0] != values[1]:
-            raise InputError(f"{place}: {name}={values[1]} there, but {values[0]} in this run")
+    fields = [f"model.{name}" for name in here.model] + ["image.size", "image.fold", "shells"]
+    if found := _differences(here, there, fields):
+        name, (mine, other) = next(iter(found.items()))
+        raise InputError(f"{place}: {name}={other} there, but {mine} in this run")
     orders = [len(network_from(config).prior[0].beta) for config in (here, there)]
     if orders[0] != orders[1]:
         raise InputError(f"{place}: {orders[1]} orders of beta there, but {orders[0]} in this run")
+
+
+def check_same_run(here: Config, there: Config, workdir: pathlib.Path) -> str:
+    """Checks that a run may go on with another configuration.
+
+    What is drawn, the network, its loss and the held-out pictures stay: among distances of other
+    pictures there is no best checkpoint.
+
+    Args:
+        here: the configuration asked for.
+        there: that of the run in `workdir`.
+        workdir: folder of the run.
+
+    Returns:
+        What has changed, in words; empty if nothing has.
+
+    Raises:
+        InputError: naming the first field that must not change, and the way out.
+    """
+    found = _differences(here, there, config_module.fields())
+    for name, (mine, other) in found.items():
+        if not any(name == x or name.startswith(f"{x}.") for x in MAY_CHANGE):
+            raise InputError(
+                f"{workdir}: {name}={other} in the run that is here, but {mine} was asked for; go "
+                f"on with --config={workdir / CONFIG_FILE}, or begin another run with "
+                f"--workdir=FOLDER (from these parameters: --init_from={workdir})"
+            )
+    return ", ".join(f"{name}={mine} (was {other})" for name, (mine, other) in found.items())
+
+
+def _differences(here: Config, there: Config, fields: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+    """The fields whose values differ, with both values."""
+    values = {
+        name: [config_module.as_tuples(config_module.value_of(x, name)) for x in (here, there)]
+        for name in fields
+    }
+    return {name: (mine, other) for name, (mine, other) in values.items() if mine != other}
 
 
 class Trainer:
@@ -238,9 +288,10 @@ class _Log:
         self._schedule = learning_rate_schedule(config)
         self._rows: list[dict[str, float]] = []
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
-        self._since = time.monotonic()
+        self._last = time.monotonic()  # when the step before was done
+        self._seconds = 0.0  # that the steps in `_rows` took
         self._losses = collections.deque[float](maxlen=SPIKE_STEPS)
-        self.distance = math.nan  # latest held-out distance
+        self.distance: float | None = None  # latest held-out distance
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Takes the metrics of a step; looks at those of the step before, so as not to wait."""
@@ -257,6 +308,8 @@ class _Log:
             return
         (step, metrics), self._pending = self._pending, None
         row = {name: float(value) for name, value in metrics.items()}
+        now = time.monotonic()
+        self._seconds, self._last = self._seconds + now - self._last, now
         loss, before = row["loss"], max(self._losses, default=math.inf)
         if not (math.isfinite(loss) and math.isfinite(row["grad_norm"])):
             raise Diverged(f"step {step}: loss={loss}, gradient norm={row['grad_norm']}")
@@ -276,7 +329,7 @@ class _Log:
         if not self._rows:
             return
         means = {name: float(np.mean([row[name] for row in self._rows])) for name in self._rows[0]}
-        rate = len(self._rows) / max(time.monotonic() - self._since, 1e-9)
+        rate = len(self._rows) / max(self._seconds, 1e-9)
         pictures = rate * self._config.train.batch
         self._writer.write(
             "train",
@@ -288,16 +341,16 @@ class _Log:
                 "pictures_per_second": pictures,
             },
         )
+        held_out = "" if self.distance is None else f", held-out distance {self.distance:.4f}"
         self._progress.set_postfix_str(
-            f"{pictures:.0f} pictures/s, loss {means['loss']:.4f}, "
-            f"held-out distance {self.distance:.4f}"
+            f"{pictures:.0f} pictures/s, loss {means['loss']:.4f}{held_out}"
         )
         self._rows.clear()
-        self._since = time.monotonic()
+        self._seconds = 0.0
 
-    def skip(self, since: float) -> None:
-        """Leaves the time since then (an evaluation) out of the rates."""
-        self._since += time.monotonic() - since
+    def go_on(self) -> None:
+        """Leaves the time since the last step (an evaluation) out of the rates."""
+        self._last = time.monotonic()
 
 
 def train(config: Config, workdir: pathlib.Path, init_from: pathlib.Path | None = None) -> bool:
@@ -324,16 +377,42 @@ def train(config: Config, workdir: pathlib.Path, init_from: pathlib.Path | None 
             trainer = Trainer(config)
             if processes.is_first():
                 held.enter_context(locked(workdir))
-            if (workdir / CONFIG_FILE).exists():
-                check_same_network(config, load_config(workdir), str(workdir))
-        return _train(trainer, workdir, init_from)
+            there = _run_in(workdir)
+        return _train(trainer, workdir, init_from, there)
 
 
-def _train(trainer: Trainer, workdir: pathlib.Path, init_from: pathlib.Path | None) -> bool:
-    """As `train`, in a locked folder."""
+def _run_in(workdir: pathlib.Path) -> Config | None:
+    """The configuration of the run in a folder; None where there is no run.
+
+    Raises:
+        InputError: if the folder holds what a run would write over, and no run.
+    """
+    if (workdir / CONFIG_FILE).exists():
+        return load_config(workdir)
+    for name in (METRICS_FILE, CHECKPOINTS):
+        if (workdir / name).exists():
+            raise InputError(
+                f"{workdir}: holds {name}, but no {CONFIG_FILE} of a run; another folder "
+                "(--workdir) is needed"
+            )
+    return None
+
+
+def _train(
+    trainer: Trainer, workdir: pathlib.Path, init_from: pathlib.Path | None, there: Config | None
+) -> bool:
+    """As `train`, in a locked folder; `there` is the configuration of the run in it."""
     config, is_first = trainer.config, processes.is_first()
     with Checkpoints(workdir, config.train.keep) as checkpoints:
-        steps, latest = config.train.steps, checkpoints.latest_step or 0
+        steps, latest, changes = config.train.steps, checkpoints.latest_step or 0, ""
+        with processes.together():
+            if latest and there is not None:
+                changes = check_same_run(config, there, workdir)
+            if latest and init_from is not None and _began_from(workdir) != init_from.resolve():
+                raise InputError(
+                    f"--init_from={init_from}: {workdir} has checkpoints already; to go on from "
+                    "them leave it out, to begin again take another --workdir"
+                )
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             # Several processes compile at the first step, all in one order.
             # A mistake in --init_from shall not wait for it.
@@ -347,8 +426,9 @@ def _train(trainer: Trainer, workdir: pathlib.Path, init_from: pathlib.Path | No
             return True
         if is_first:
             save_config(workdir, config)
-            if start:
-                print(f"{workdir}: going on from step {start}")
+            if not start:
+                _note_start(workdir, init_from)
+            print(_beginning(trainer, workdir, start, changes))
         progress = tqdm(
             total=steps,
             initial=start,
@@ -372,7 +452,7 @@ def _train(trainer: Trainer, workdir: pathlib.Path, init_from: pathlib.Path | No
                 if not (is_due or stop):
                     continue
                 log.flush()
-                since, distance = time.monotonic(), None
+                distance = None
                 state = trainer.with_statistics(state)
                 _check_finite(done, "state", finite(state))
                 log.write(done)  # those before the checkpoint are not known to a run that goes on
@@ -389,9 +469,40 @@ def _train(trainer: Trainer, workdir: pathlib.Path, init_from: pathlib.Path | No
                         tqdm.write(f"{stop}: saved at step {done}; start again to go on")
                     return False
                 memory.give_back()
-                log.skip(since)
+                log.go_on()
             checkpoints.wait()
     return True
+
+
+def _beginning(trainer: Trainer, workdir: pathlib.Path, start: int, changes: str) -> str:
+    """Says where a run begins, and on what."""
+    config, mesh = trainer.config, trainer.mesh
+    kinds = collections.Counter(device.device_kind for device in mesh.devices.flat)
+    devices = " and ".join(f"{number} x {kind}" for kind, number in kinds.items())
+    number = jax.process_count()
+    text = (
+        f"{workdir}: training on {devices} in {number} process{'es' if number > 1 else ''}, "
+        f"{config.train.batch} pictures a step, {config.train.batch // mesh.size} on each device"
+    )
+    if start:
+        text += f"; going on from step {start}" + (f" with {changes}" if changes else "")
+    return text
+
+
+def _note_start(workdir: pathlib.Path, init_from: pathlib.Path | None) -> None:
+    """Notes from which run this one begins, so that the same command may go on."""
+    path = workdir / START_FILE
+    path.unlink(missing_ok=True)
+    if init_from is not None:
+        path.write_text(json.dumps({"init_from": str(init_from.resolve())}) + "\n")
+
+
+def _began_from(workdir: pathlib.Path) -> pathlib.Path | None:
+    """Folder of the run from which this one began; None where it is not known."""
+    try:
+        return pathlib.Path(json.loads((workdir / START_FILE).read_text())["init_from"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _check_finite(step: int, what: str, is_finite: Any) -> None:

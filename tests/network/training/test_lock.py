@@ -108,7 +108,54 @@ def test_process_of_another_machine_is_believed(tmp_path, changes, is_refused):
     assert can_lock(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', '{"pid": "x"}', "\0" * 99])
+ELSEWHERE = {"pid": 123, "host": "elsewhere", "boot": "another", "started": ["1"]}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "is_refused"),
+    [
+        (("7", None), ("7", "1"), False),  # put back into the queue once
+        (("7", "1"), ("7", "2"), False),
+        (("7", None), ("7", None), True),  # another task of the same attempt
+        (("7", "1"), ("7", "1"), True),
+        (("7", None), ("8", None), True),  # another job
+        (("7", None), ("8", "1"), True),
+        (("7", None), (None, None), True),
+        ((None, None), ("7", "1"), True),
+    ],
+)
+def test_job_that_was_requeued_on_another_machine_takes_its_own_lock_over(
+    tmp_path, monkeypatch, earlier, now, is_refused
+):
+    def be(job):
+        for name, value in zip(("SLURM_JOB_ID", "SLURM_RESTART_COUNT"), job, strict=True):
+            if value is None:
+                monkeypatch.delenv(name, raising=False)
+            else:
+                monkeypatch.setenv(name, value)
+
+    be(earlier)
+    with lock.locked(tmp_path):
+        owner = json.loads((tmp_path / lock.FILE_NAME).read_text())
+    assert owner["pid"] == os.getpid()
+    (tmp_path / lock.FILE_NAME).write_text(json.dumps(owner | ELSEWHERE))
+    be(now)
+    if is_refused:
+        name = f" \\(SLURM job {earlier[0]}\\)" if earlier[0] else ""
+        with pytest.raises(InputError, match=f"process 123 on elsewhere{name} began"):
+            can_lock(tmp_path)
+    else:
+        assert can_lock(tmp_path)
+
+
+def test_lock_of_another_job_on_this_machine_holds_without_flock(tmp_path, holder, monkeypatch):
+    no_flock(monkeypatch)
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    with pytest.raises(InputError, match=f"process {holder.pid} on {HOST} trains here already"):
+        can_lock(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', '{"pid": "x"}', '{"job": 3}', "\0" * 99])
 def test_file_that_names_no_process_is_taken_over(tmp_path, text):
     (tmp_path / lock.FILE_NAME).write_text(text)
     assert can_lock(tmp_path)

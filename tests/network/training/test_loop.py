@@ -233,8 +233,83 @@ def test_run_starts_from_the_best_averaged_parameters_of_another(tmp_path, chang
 def test_run_that_has_begun_does_not_start_from_another_again(tmp_path):
     shutil.copytree(small.trained_run(), tmp_path / "run")
     before = contents(tmp_path)
-    assert small.train(tmp_path / "run", init_from=small.single_run())
+    with pytest.raises(InputError, match="run has checkpoints already; to go on from them leave"):
+        small.train(tmp_path / "run", init_from=small.single_run())
     assert contents(tmp_path) == before
+
+
+def test_same_command_goes_on_also_where_it_began_from_another_run(tmp_path):
+    """A requeued job repeats its command, ``--init_from`` included."""
+    other = small.trained_run()
+    trainer = with_step(lambda step, _: os.kill(os.getpid(), signal.SIGTERM) if step == 3 else None)
+    assert not small.train(tmp_path / "run", init_from=other, trained_by=trainer)
+    assert small.train(tmp_path / "run", init_from=other)
+    with pytest.raises(InputError, match="has checkpoints already"):
+        small.train(tmp_path / "run", init_from=small.single_run())
+    assert small.train(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "seed=0 in the run that is here, but 1 was asked for"),
+        ({"prior__radius": (0.4, 0.5)}, "prior.radius="),
+        ({"prior__electrons": (2000, 5000)}, "prior.electrons="),
+        ({"synthesis__renderer": "poisson"}, "synthesis.renderer=electrons in the run"),
+        ({"synthesis__exposure": (0.5, 1.0)}, "synthesis.exposure="),
+        ({"loss__kind": "distance"}, "loss.kind=squared in the run"),
+        ({"loss__shape_weight": 0.2}, "loss.shape_weight=0.1 in the run"),
+        ({"train__batch": 8}, "train.batch=4 in the run"),
+        ({"eval__pictures": 12}, "eval.pictures=8 in the run"),
+        ({"eval__batch": 8}, "eval.batch=4 in the run"),
+        ({"model__width": 8}, "model.width=4 in the run"),
+    ],
+    ids=lambda x: str(x)[:30],
+)
+def test_run_of_another_problem_is_refused_with_the_way_out(tmp_path, changes, message):
+    """Else its best checkpoint is the best of distances on different pictures."""
+    shutil.copytree(small.trained_run(), tmp_path / "run")
+    before = contents(tmp_path)
+    config = small.small_config(**{"train__steps": 8} | changes)
+    with pytest.raises(InputError) as error:
+        small.train(tmp_path / "run", config)
+    assert message in str(error.value)
+    assert f"--config={tmp_path / 'run/config.json'}" in str(error.value)
+    assert "--workdir=FOLDER" in str(error.value)
+    assert contents(tmp_path) == before
+
+
+def test_what_may_change_when_a_run_goes_on_is_said(tmp_path, capsys):
+    shutil.copytree(small.trained_run(), tmp_path / "run")
+    changes = {"train__steps": 8, "train__learning_rate": 2e-3, "train__eval_every": 4}
+    assert small.train(tmp_path / "run", small.small_config(**changes))
+    said = capsys.readouterr().out
+    assert "going on from step 6 with train.steps=8 (was 6), " in said
+    assert "train.learning_rate=0.002 (was 0.001), train.eval_every=4 (was 2)" in said
+    assert loop.load_config(tmp_path / "run").train.steps == 8
+
+
+def test_run_says_on_what_it_trains(tmp_path, capsys):
+    assert small.train(tmp_path / "run", small.small_config(train__steps=1))
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'run'}: training on 1 x cpu in 1 process, 4 pictures a step, 4 on" in said
+
+
+def test_held_out_distance_is_shown_when_there_is_one(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(loop.tqdm, "set_postfix_str", lambda _, text: shown.append(text))
+    assert small.train(tmp_path / "run", small.small_config(train__steps=4))
+    assert ["held-out" in text for text in shown] == [False, False, True, True]
+    assert not any("nan" in text for text in shown)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints"])
+def test_folder_of_something_else_is_not_trained_in(tmp_path, name):
+    path = tmp_path / name
+    path.mkdir() if name == "checkpoints" else path.write_text("of another program\n")
+    with pytest.raises(InputError, match=f"holds {name}, but no config.json of a run"):
+        small.train(tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 ORDERS = tuple((0.1, 0.2, 0.15, 0.1) for _ in range(3))
@@ -252,13 +327,11 @@ ORDERS = tuple((0.1, 0.2, 0.15, 0.1) for _ in range(3))
     ids=lambda x: str(x)[:20],
 )
 def test_parameters_of_another_network_are_refused(tmp_path, changes, message):
-    """Both to start from and to go on with; nothing is written."""
+    """Nothing is written."""
     config = small.small_config(**changes)
     with pytest.raises(InputError, match=message):
         loop.train(config, tmp_path / "new", init_from=small.trained_run())
     assert not (tmp_path / "new").exists()
-    with pytest.raises(InputError, match=message):
-        loop.train(config, small.trained_run())
 
 
 def test_folder_without_a_run_is_refused_as_a_start(tmp_path):

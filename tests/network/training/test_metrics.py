@@ -1,11 +1,14 @@
 """What is on disk of a run's numbers: damage, a full disk, and what TensorBoard sees."""
 
+import os
+import signal
 import struct
 
 import numbers_run
 import pytest
 from tensorboardX.proto import event_pb2
 
+from sevi_jax.network.training import loop
 from sevi_jax.network.training.metrics import BOARD, MetricsWriter, read_metrics
 
 
@@ -58,6 +61,63 @@ def test_full_disk_is_an_error_at_once(tmp_path):
     written = steps(tmp_path)
     assert written == list(range(1, len(written) + 1))
     assert len(written) > 10
+
+
+class Clock:
+    """Stands for the module time: a step takes a second, statistics 10, an evaluation 100."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def spend(self, seconds, value=None):
+        self.now += seconds
+        return value
+
+
+class LossAfterASecond:
+    """A metric that is there a second after it was asked for, as the device gives it."""
+
+    def __init__(self, clock):
+        self._clock = clock
+
+    def __float__(self):
+        return self._clock.spend(1.0, 1.5)
+
+
+@pytest.mark.parametrize(("log_every", "eval_every"), [(3, 4), (4, 4), (5, 2), (50, 3)])
+def test_rates_are_those_of_the_steps_alone(tmp_path, monkeypatch, log_every, eval_every):
+    """Where intervals differ, at the end, and on a stop (after step 7) that is no interval's."""
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", clock)
+
+    def run(**more):
+        config = numbers_run.config(
+            train__steps=11, train__log_every=log_every, train__eval_every=eval_every
+        )
+        trainer = numbers_run.Trainer(config, lambda _, state, metrics: (state, metrics | more))
+        statistics, evaluate = trainer.with_statistics, trainer.evaluate
+        trainer.with_statistics = lambda state: clock.spend(10.0, statistics(state))
+        trainer.evaluate = lambda state: clock.spend(100.0, evaluate(state))
+        return trainer
+
+    trainer = run(loss=LossAfterASecond(clock))
+    step = trainer.step
+
+    def stopped(state, root):
+        if int(state.step) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(state, root)
+
+    trainer.step = stopped
+    assert not numbers_run.train(tmp_path, trainer)
+    assert numbers_run.train(tmp_path, run(loss=LossAfterASecond(clock)))
+    rows = [row for row in read_metrics(tmp_path) if row["kind"] == "train"]
+    assert {7, 11} <= {row["step"] for row in rows}
+    assert [row["steps_per_second"] for row in rows] == [1.0] * len(rows)
+    assert [row["pictures_per_second"] for row in rows] == [4.0] * len(rows)
 
 
 def test_tensorboard_has_every_number_and_hides_steps_that_come_again(tmp_path):
