@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from sevi_jax import provenance
 from sevi_jax.config import Config
 from sevi_jax.errors import InputError
 from sevi_jax.network.network import NetworkSpec, Prediction, ShellNetwork
@@ -55,7 +56,7 @@ class Run:
             counts: full pictures ``[B, size, size]`` of the run's `image.size`, first axis x.
 
         Returns:
-            The prediction as NumPy arrays.
+            The prediction as NumPy arrays, inner shell first where radii are predicted.
         """
         batch = max(1, min(64, _BATCH_PIXELS // self.network.image.side**2))
         batch = -(-batch // self.mesh.size) * self.mesh.size
@@ -68,7 +69,7 @@ class Run:
             pictures = jax.device_put(pictures, NamedSharding(self.mesh, PartitionSpec("data")))
             prediction = _apply(self.network, self.variables, pictures)
             parts.append(jax.tree.map(lambda x: x[: len(part)], jax.device_get(prediction)))  # noqa: B023
-        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+        return _inner_first(jax.tree.map(lambda *x: np.concatenate(x), *parts))
 
     def held_out(self, pictures: int, exposure: float = 1.0) -> tuple[Pictures, Prediction]:
         """Draws pictures electron by electron that no training or selection has seen; predicts.
@@ -78,14 +79,30 @@ class Run:
             exposure: factor on the prior's electron numbers.
 
         Returns:
-            Pictures without counts, and the prediction, as NumPy arrays.
+            Pictures without counts, and the prediction as of `predict`.
         """
         drawn_by_electrons = dataclasses.replace(
             self.synthesis, renderer="electrons", exposure=(exposure, exposure)
         )
         batch = self.config.eval.batch
         evaluation = make_evaluation(self.network, drawn_by_electrons, batch, "test", self.mesh)
-        return held_out(evaluation, self.variables, root_key(self.config.seed), pictures, batch)
+        root = root_key(self.config.seed)
+        drawn, prediction = held_out(evaluation, self.variables, root, pictures, batch)
+        return drawn, _inner_first(prediction)
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Where results come from, for files: the run with its step and seed, and versions."""
+        return {
+            "run": {
+                "workdir": str(self.workdir),
+                "step": self.step,
+                "seed": self.config.seed,
+                "devices": [device.device_kind for device in self.mesh.devices.flat],
+            },
+            "versions": provenance.versions(),
+            "revision": provenance.revision(),
+        }
 
     def test_pictures(self, pictures: int, exposure: float = 1.0) -> Pictures:
         """Draws the pictures of `held_out` once more, with their counts; NumPy arrays.
@@ -106,6 +123,19 @@ class Run:
 
         parts = [jax.device_get(draw(index)) for index in range(-(-pictures // batch))]
         return jax.tree.map(lambda *x: np.concatenate(x)[:pictures], *parts)
+
+
+def _inner_first(prediction: Prediction) -> Prediction:
+    """Sorts the shells of each picture by radius, where it is predicted; NumPy arrays."""
+    if prediction.radius is None:
+        return prediction
+    order = np.argsort(np.asarray(prediction.radius), axis=1, kind="stable")
+
+    def sort(values: Any) -> Any:
+        places = order.reshape(order.shape + (1,) * (values.ndim - 2))
+        return np.take_along_axis(values, places, axis=1)
+
+    return jax.tree.map(sort, prediction)
 
 
 @functools.partial(jax.jit, static_argnums=0)

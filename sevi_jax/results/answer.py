@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,6 +18,7 @@ from sevi_jax.errors import InputError
 from sevi_jax.estimation.information import PictureParams
 from sevi_jax.network.run import Run
 from sevi_jax.physics.types import ShellParams
+from sevi_jax.results.doubts import doubts
 
 EVENT_SIZE = 512  # pixels along each side in which events are counted for a fit
 
@@ -149,7 +151,10 @@ def _plain(picture: Picture) -> tuple[str, np.ndarray, np.ndarray | None]:
 
 
 def predict_pictures(run: Run, names: list[str], counts: np.ndarray) -> list[dict[str, Any]]:
-    """Predicts pictures ``[n, size, size]`` and returns what `data.answers.write_answer` takes."""
+    """Predicts pictures ``[n, size, size]`` and returns what `data.answers.write_answer` takes.
+
+    What speaks against an answer is in its ``warnings``.
+    """
     prediction = run.predict(counts)
     answers = []
     for i, name in enumerate(names):
@@ -162,12 +167,16 @@ def predict_pictures(run: Run, names: list[str], counts: np.ndarray) -> list[dic
             for s in range(run.network.shells)
         ]
         electrons = float(counts[i].sum(dtype=np.float64))
-        answers.append({"file": name, "electrons": electrons, "shells": shells})
+        single = jax.tree.map(lambda x: x[i], prediction)  # noqa: B023
+        warnings = doubts(run, counts[i], single)
+        answers.append(
+            {"file": name, "electrons": electrons, "warnings": warnings, "shells": shells}
+        )
     return answers
 
 
 def table(answer: dict[str, Any]) -> str:
-    """Formats the answer of one picture for the terminal, betas in both conventions."""
+    """Formats the answer of one picture for the terminal: both conventions of beta, warnings."""
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.5f}"
@@ -181,6 +190,7 @@ def table(answer: dict[str, Any]) -> str:
         betas = (f"{s['beta'][i]:>10.5f} {2 * s['beta'][i]:>10.5f}" for s in shells)
         lines.append(f"  beta_{2 * i + 2:<2} " + " ".join(betas))
     lines.append("  R, sigma in half-widths; beta: density 1/2 + sum beta P, then the literature's")
+    lines += [f"  WARNING: {text}" for text in answer.get("warnings", ())]
     return "\n".join(lines)
 
 

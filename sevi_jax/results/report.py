@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jax.typing import ArrayLike
 
-from sevi_jax import provenance
 from sevi_jax.data.fields import CONVENTION
 from sevi_jax.data.outputs import check_output
 from sevi_jax.data.replacing import replacing
@@ -185,14 +184,7 @@ def write_report(
         **summarise(judged),
         "convention": CONVENTION,
         "files": {file: summarise([x for x in judged if x.file == file]) for file in files},
-        "run": {
-            "workdir": str(run.workdir),
-            "step": run.step,
-            "seed": run.config.seed,
-            "devices": [device.device_kind for device in run.mesh.devices.flat],
-        },
-        "versions": provenance.versions(),
-        "revision": provenance.revision(),
+        **run.source,
         "images": [
             {
                 "file": x.file,
