@@ -54,12 +54,13 @@ FLAGS = [
     "--config.prior.electrons=(2000, 3000)",
     "--config.synthesis.chunk=4096",
 ]
-SYNTHESIZE = ["synthesize", *FLAGS]
+# of FLAGS, what has an effect on a file
+SYNTHESIZE = ["synthesize", *(x for x in FLAGS if x.startswith(("--config=", "--config.prior.")))]
 # Commands that write one file: its name and the line, to which --output is added.
 FILES = {
     "distributions.h5": [*SYNTHESIZE, "--kind=distributions", "--number=40", "--electrons=100000"],
     "frames.h5": [*SYNTHESIZE, "--kind=frames", "--number=64", "--frame_size=256"],
-    "images.h5": [*SYNTHESIZE, "--kind=images", "--number=400"],
+    "images.h5": [*SYNTHESIZE, "--kind=images", "--number=400", "--config.image.size=32"],
 }
 
 # What a kill aims at, and up to how many seconds after it is seen the kill comes.
@@ -313,7 +314,8 @@ def torture_files(
     while count["kills"] < kills:
         name = next(names)
         output = folder / name
-        line, (expected, seconds) = [*files[name], f"--output={output}"], digest[name]
+        line = [*files[name], f"--output={output}", "--overwrite"]  # the old file is foreign
+        expected, seconds = digest[name]
         old = rng.random() < 0.5
         output.write_text("old") if old else output.unlink(missing_ok=True)
         # of the time after the imports; the machine may be faster now, so a kill may come too late

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 
 import sevi_jax
 from sevi_jax import memory
-from sevi_jax.config import Config, validate
+from sevi_jax.config import Config, fields, validate, value_of
 from sevi_jax.data import outputs
 from sevi_jax.data.parts import parts_of
 from sevi_jax.errors import InputError
@@ -103,13 +103,19 @@ def get_config() -> Config:
     Raises:
         InputError: if there is none, or it breaks a rule.
     """
-    if FLAGS.config is None:
+    if not is_given("config"):
         raise InputError("--config=FILE is needed, for instance --config=configs/quick.py")
     if not isinstance(FLAGS.config, ConfigDict):
         raise InputError(
             f"--config={config_path()}: get_config() returned {type(FLAGS.config).__name__}, "
             "expected what sevi_jax.config.default_config() makes"
         )
+    for field in fields():
+        if value_of(FLAGS.config, field) is None:
+            raise InputError(
+                f"--config={config_path()}: found no key {field}, expected what "
+                "sevi_jax.config.default_config() makes"
+            )
     validate(FLAGS.config)
     return FLAGS.config
 
@@ -217,11 +223,14 @@ def _parse(argv: Sequence[str]) -> None:
         raise InputError(f"--config={path}: {_reason(error)}") from error
     if rest[1:]:
         raise InputError(f"{rest[1]!r} is not a flag; flags look like --name=value")
+    keys = [arg.lstrip("-").partition("=")[0] for arg in argv[1:] if arg.startswith("-")]
     for name in FLAGS:
         flag = FLAGS[name]
-        if flag.present > 1 and name != "config":
+        # ml_collections counts the parts of a key of the configuration
+        times = keys.count(name) if name.partition(".")[0] == "config" else flag.present
+        if times > 1:
             several = "; several files are one flag, --input=a,b" if name == "input" else ""
-            raise InputError(f"--{name} is given {flag.present} times{several}")
+            raise InputError(f"--{name} is given {times} times{several}")
         if flag.present and flag.value in ("", []):
             raise InputError(f"--{name}=: a value is expected")
 

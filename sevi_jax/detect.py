@@ -13,13 +13,14 @@ Overlapping spots are fitted together, and their number is found. The spots' mea
 width are estimated from the first frames, from spots that stand alone.
 
 A run that is interrupted (Ctrl-C, a power cut) goes on where it stopped when the same command is
-given again; until then what it found lies in electrons.h5.partial/. An output that exists is
-replaced, when the new one is complete.
+given again; until then what it found lies in electrons.h5.partial/. An earlier result is replaced
+when the new one is complete; any other file that exists only with --overwrite.
 """
 
 from absl import flags
 
 from sevi_jax import commands
+from sevi_jax.data import outputs
 from sevi_jax.errors import InputError
 
 _INPUT = flags.DEFINE_string("input", None, "File with the camera frames, .h5.")
@@ -31,6 +32,7 @@ _PROCESSES = flags.DEFINE_integer(
     "Default: two, where there are two cores; a GPU takes one.",
     lower_bound=1,
 )
+_OVERWRITE = commands.define_overwrite()
 
 
 def main() -> None:
@@ -38,9 +40,11 @@ def main() -> None:
     path = commands.paths([_INPUT.value] if _INPUT.value else [], "input")[0]
     if not _OUTPUT.value:
         raise InputError("--output=FILE is needed, an .h5")
-    from sevi_jax.detection.detect_file import detect_file
+    with commands.guarding([path], _OVERWRITE.value):
+        outputs.check_output(_OUTPUT.value)
+        from sevi_jax.detection.detect_file import detect_file
 
-    print(detect_file(path, _OUTPUT.value, processes=_PROCESSES.value))
+        print(detect_file(path, _OUTPUT.value, processes=_PROCESSES.value))
     print(f"electrons: {_OUTPUT.value}")
 
 

@@ -31,18 +31,36 @@ _FIT = flags.DEFINE_bool("fit", False, "Fit the likelihood to every picture, too
 _START = flags.DEFINE_enum("start", "network", ["network", "picture"], "Where the fits start from.")
 _MAP = flags.DEFINE_bool("map", False, "Fit with the prior of the run: maximum a posteriori.")
 _POSITIVE = flags.DEFINE_bool("positive", False, "Keep fitted densities from falling below 0.")
+_OVERWRITE = commands.define_overwrite()
 
 
 def main() -> int:
     """Evaluates and writes the report; returns the exit status."""
     workdir = commands.workdir(_WORKDIR.value)
     files = commands.paths(_DATA.value, "data") if _DATA.value else []
+    if files:
+        commands.refuse(("exposure", "pictures"), "is for held-out pictures, without --data")
+    else:
+        commands.refuse(("pairs", "seed"), "chooses pairs of distributions in the files of --data")
+    if not _FIT.value:
+        commands.refuse(("start", "map", "positive"), "goes with --fit, which is not given")
+    output = pathlib.Path(_OUTPUT.value or workdir / "report")
+    with commands.guarding(files, _OVERWRITE.value, workdir):
+        _evaluate(workdir, files, output)
+    return 0
+
+
+def _evaluate(workdir: pathlib.Path, files: list[pathlib.Path], output: pathlib.Path) -> None:
+    """Evaluates a run on files, or on held-out pictures where there are none."""
     from sevi_jax.network.run import load_run
     from sevi_jax.physics.types import ImageSpec
     from sevi_jax.results import cases, report
     from sevi_jax.results.judged_fits import judge_fits
 
+    report.check_outputs(output)
     run = load_run(workdir)
+    if run.network.shells == 1:
+        commands.refuse(("pairs", "seed"), "is for networks of two shells")
     judged, fits = [], []
     image, shells = run.network.image, run.network.shells
 
@@ -67,10 +85,8 @@ def main() -> int:
         if _FIT.value:
             drawn = run.test_pictures(_PICTURES.value, _EXPOSURE.value)
             add_fits(drawn.counts, image, drawn.params, prediction)
-    output = pathlib.Path(_OUTPUT.value or workdir / "report")
     print(report.table(report.write_report(output, run, judged, fits=fits)))
     print(f"report and figures: {output}/")
-    return 0
 
 
 if __name__ == "__main__":

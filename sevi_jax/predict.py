@@ -64,6 +64,11 @@ _BLUR = flags.DEFINE_float(
     0.1,
 )
 _POSITIVE = flags.DEFINE_bool("positive", False, "Keep fitted densities from falling below 0.")
+_OVERWRITE = commands.define_overwrite()
+
+# Flags that only fits look at, and those that only plain pictures have a use for.
+_OF_FITS = ("map", "orders", "background", "origin", "mask", "range", "blur", "positive")
+_OF_PICTURES = ("origin", "transpose", "rotate")
 
 
 def _pair(flag: flags.FlagHolder, what: str) -> tuple[float, float] | None:
@@ -83,14 +88,23 @@ def main() -> None:
     workdir = commands.workdir(_WORKDIR.value) if _WORKDIR.value else None
     if workdir is None and _SHELLS.value is None:
         raise InputError("--workdir=FOLDER of a run, or --shells=NUMBER for a fit, is needed")
+    if workdir is None:
+        commands.refuse(["map"], "needs the prior of a run, --workdir=FOLDER")
+    elif not _FIT.value:
+        commands.refuse(_OF_FITS, "goes with --fit, which is not given")
     inputs = commands.paths(_INPUT.value, "input")
     masks = commands.paths([_MASK.value], "mask") if _MASK.value else [None]
     if not _OUTPUT.value:
         raise InputError("--output=FILE is needed, an .h5 or a .json")
     origin, reach = _pair(_ORIGIN, "x,z"), _pair(_RANGE, "LOW,HIGH")
-    from sevi_jax.results.answer import Reading
-    from sevi_jax.results.predicting import Options, predict_files
+    output = pathlib.Path(_OUTPUT.value)
+    from sevi_jax.results.answer import Reading, kind_of
+    from sevi_jax.results.predicting import Options, check_outputs, predict_files
 
+    if any(map(commands.is_given, _OF_PICTURES)):
+        for path in inputs:
+            if (kind := kind_of(path)) != "images":
+                commands.refuse(_OF_PICTURES, f"is for plain pictures, but {path} holds {kind}")
     options = Options(
         shells=_SHELLS.value,
         orders=_ORDERS.value,
@@ -103,7 +117,9 @@ def main() -> None:
         use_prior=_MAP.value,
         reading=Reading(_TRANSPOSE.value, int(_ROTATE.value) // 90, masks[0]),
     )
-    predict_files(inputs, pathlib.Path(_OUTPUT.value), workdir, options)
+    with commands.guarding([*inputs, *masks], _OVERWRITE.value, workdir):
+        check_outputs(inputs, output)
+        predict_files(inputs, output, workdir, options)
 
 
 if __name__ == "__main__":

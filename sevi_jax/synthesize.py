@@ -21,22 +21,27 @@ Kinds of files:
                  where the configuration folds or weakens them for training.
 
 The same flags give the same file. Lengths are half-widths of the detector; beta is that of
-1/2 + sum_i beta_2i P_2i, half of the literature's. A file that exists is replaced, when the new one
-is complete. Any key of the configuration can be changed: --config.prior.radius="(0.5, 0.6)".
+1/2 + sum_i beta_2i P_2i, half of the literature's. A file that this program made is replaced when
+the new one is complete; any other that exists only with --overwrite. Any key of the configuration
+that has an effect can be changed: --config.prior.radius="(0.5, 0.6)" (sevi_jax.train --help lists
+them).
 """
 
 from typing import Any
 
 from absl import flags
 
-from sevi_jax import commands, simulation
+from sevi_jax import commands
+from sevi_jax.data import outputs
 from sevi_jax.errors import InputError
 
 FLAGS = flags.FLAGS
 
+# The defaults are those of `simulation`, which is not imported before the flags are right.
+_NUMBERS = "4 distributions, 100 frames, 16 images"
+
 commands.define_config()
-_NUMBERS = ", ".join(f"{number} {kind}" for kind, number in simulation.NUMBERS.items())
-flags.DEFINE_enum("kind", None, list(simulation.NUMBERS), "What the file holds.")
+flags.DEFINE_enum("kind", None, ["distributions", "frames", "images"], "What the file holds.")
 flags.DEFINE_string("output", None, "The file to write, for instance train10.h5.")
 flags.DEFINE_integer("number", None, f"How many (default: {_NUMBERS}).")
 flags.DEFINE_integer("seed", None, "Another seed gives another file (default: config.seed).")
@@ -45,16 +50,19 @@ flags.DEFINE_string(
     None,
     "Electrons generated per distribution, as LOW,HIGH or one number (default: prior.electrons).",
 )
-flags.DEFINE_float(
-    "detected", None, f"Chance of an electron to be detected (default: {simulation.DETECTED})."
-)
-flags.DEFINE_float(
-    "per_frame", None, f"Mean of detected electrons in a frame (default: {simulation.PER_FRAME})."
-)
-flags.DEFINE_integer(
-    "frame_size", None, f"Pixels along each side of a frame (default: {simulation.FRAME_SIZE})."
-)
+flags.DEFINE_float("detected", None, "Chance of an electron to be detected (default: 0.6).")
+flags.DEFINE_float("per_frame", None, "Mean of detected electrons in a frame (default: 86.0).")
+flags.DEFINE_integer("frame_size", None, "Pixels along each side of a frame (default: 1024).")
 flags.DEFINE_bool("no_truth", None, "Frames alone, without truth and electrons.")
+_OVERWRITE = commands.define_overwrite()
+
+# Keys of the configuration that have an effect.
+_KEYS = ("seed", "shells", "prior")
+_KEYS_OF = {
+    "distributions": (*_KEYS, "synthesis.chunk"),
+    "frames": _KEYS,
+    "images": (*_KEYS, "image.size", "synthesis.renderer", "synthesis.chunk", "eval.batch", "mesh"),
+}
 
 
 def main() -> None:
@@ -62,9 +70,14 @@ def main() -> None:
     for name in ("kind", "output"):
         if FLAGS[name].value is None:
             raise InputError(f"--{name} is needed, see --help")
+    commands.refuse_keys(_KEYS_OF[FLAGS.kind])
     options = ("number", "seed", "electrons", "detected", "per_frame", "frame_size", "no_truth")
     given: dict[str, Any] = {name: FLAGS[name].value for name in options}
-    print(simulation.simulate(config, FLAGS.kind, FLAGS.output, **given))
+    with commands.guarding([], _OVERWRITE.value):
+        outputs.check_output(FLAGS.output)
+        from sevi_jax import simulation
+
+        print(simulation.simulate(config, FLAGS.kind, FLAGS.output, **given))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "soundness": {"errors"},
     "provenance": set(),
     "config": {"errors"},
+    "run_config": {"errors", "config"},
     "physics": {"errors"},
     "data": {"errors"},
     "synthesis": {"errors", "prng", "physics", "data"},

@@ -105,6 +105,7 @@ def detect_file(
     """
     path, output = pathlib.Path(path), pathlib.Path(output)
     check_event_path(output)
+    is_asked = processes is not None
     if processes is None:
         processes = min(PROCESSES, _cores())
     if processes > 1:
@@ -112,6 +113,10 @@ def detect_file(
         # JAX begins; a process in which it has begun is somewhat slower.
         os.environ |= {"PJRT_NPROC": "1", "NPROC": "1"}
     if jax.default_backend() != "cpu":
+        if is_asked and processes > 1:
+            raise InputError(
+                f"--processes={processes}: a {jax.default_backend()} takes one process"
+            )
         processes = 1
     with (
         open_frames(path) as table,

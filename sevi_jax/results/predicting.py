@@ -2,15 +2,19 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from sevi_jax.data.answers import check_answer_path, write_answer
 from sevi_jax.data.events import read_blur
+from sevi_jax.data.fields import HDF5_SUFFIXES
+from sevi_jax.data.outputs import check_output
 from sevi_jax.detection.detect_file import detect_file
 from sevi_jax.errors import InputError
 from sevi_jax.estimation.measure import Request
 from sevi_jax.network.run import Run, load_run
+from sevi_jax.provenance import versions
 from sevi_jax.results import answer, fitted
 from sevi_jax.results.page import write_page
 
@@ -60,12 +64,30 @@ def parse_orders(text: str | None, shells: int, most: int) -> tuple[tuple[int, .
     except ValueError:
         found = []
     found = found * shells if len(found) == 1 else found
-    if len(found) != shells or any(n < 2 or n % 2 or n > 24 for part in found for n in part):
+    wrong = any(n < 2 or n % 2 or n > 24 for part in found for n in part)
+    if len(found) != shells or not all(found) or wrong:
         raise InputError(
             f"--orders={text}: expected even numbers from 2 to 24 as 2,4,6, for all "
             f"shells or for each of {shells} behind a semicolon"
         )
     return tuple(tuple(sorted(set(part))) for part in found)
+
+
+def check_outputs(inputs: list[pathlib.Path], output: pathlib.Path) -> None:
+    """Raises InputError if one of the files beside the answer must not be written; before any work.
+
+    Args:
+        inputs: event files and pictures.
+        output: answer file.
+    """
+    check_answer_path(output)
+    written = [output, output.with_suffix(".html")]
+    written += [electrons for _, electrons in _electrons_of(inputs, output)]
+    figure = re.compile(re.escape(output.stem) + r"_\d+_\w+\.png")
+    if output.parent.is_dir():
+        written += [path for path in output.parent.iterdir() if figure.fullmatch(path.name)]
+    for path in written:
+        check_output(path)
 
 
 def predict_files(
@@ -82,7 +104,7 @@ def predict_files(
     Raises:
         InputError: naming what is wrong with a file or the options.
     """
-    check_answer_path(output)
+    check_outputs(inputs, output)
     run = None if workdir is None else load_run(workdir)
     if run is None:
         if options.use_prior:
@@ -108,7 +130,8 @@ def predict_files(
         raise InputError("--mask is for fits, a network takes whole pictures (--fit)")
     answers: list[dict[str, Any]] = []
     figures: list[list[pathlib.Path]] = []
-    events = [_events_of(path, output, len(inputs) > 1) for path in inputs]
+    electrons = dict(_electrons_of(inputs, output))
+    events = [_events_of(path, electrons.get(path)) for path in inputs]
     for path in events:
         if fits:
             for found, drawn in _fits(path, run, request, options, output, len(answers)):
@@ -116,7 +139,8 @@ def predict_files(
                 figures.append(drawn)
         elif run is not None:
             answers += _predictions(path, run, options)
-    write_answer(output, answers)
+    # fits that start from a network name it too
+    write_answer(output, answers, {"versions": versions()} if run is None else run.source)
     print(f"answer: {output}")
     if fits:
         page = output.with_suffix(".html")
@@ -124,15 +148,30 @@ def predict_files(
         print(f"page with all figures: {page}")
 
 
-def _events_of(path: pathlib.Path, output: pathlib.Path, several: bool) -> pathlib.Path:
-    """The file itself, or of a file of camera frames the electrons that were found on them.
+def _electrons_of(
+    inputs: list[pathlib.Path], output: pathlib.Path
+) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
+    """The files of camera frames, and where the electrons found on them are kept.
 
-    These are kept beside the answer, for other fits of the same frames.
+    That is beside the answer, for other fits of the same frames.
     """
-    if answer.kind_of(path) != "frames":
+    taken: set[str] = set()
+    for path in dict.fromkeys(inputs):
+        if path.suffix.lower() not in HDF5_SUFFIXES or answer.kind_of(path) != "frames":
+            continue
+        stem = f"{output.stem}_{path.stem}" if len(inputs) > 1 else output.stem
+        name, number = stem, 1
+        while name in taken:  # files of the same name, of different folders
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name)
+        yield path, output.with_name(f"{name}_electrons.h5")
+
+
+def _events_of(path: pathlib.Path, electrons: pathlib.Path | None) -> pathlib.Path:
+    """The file itself, or of a file of camera frames the electrons that were found on them."""
+    if electrons is None:
         return path
-    name = f"{output.stem}_{path.stem}" if several else output.stem
-    electrons = output.with_name(f"{name}_electrons.h5")
     print(detect_file(path, electrons))
     print(f"electrons: {electrons}")
     return electrons
