@@ -52,6 +52,7 @@ def data_of(folder, name, overwrite):
     [
         ("predict", "train0.h5", ["--shells=2", "--input=train0.h5"]),
         ("predict", "train0.h5", ["--workdir=two", "--input=a.npy,train0.h5"]),
+        ("predict", "train0.h5", ["--shells=2", "--input=train0.h5:/DetectedElectrons"]),
         ("predict", "finaltest.h5", ["--shells=2", "--input=finaltest.h5"]),
         ("detect", "finaltest.h5", ["--input=finaltest.h5"]),
     ],
