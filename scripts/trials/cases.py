@@ -85,7 +85,7 @@ def load(folder: pathlib.Path, file: str) -> list[Picture]:
 
 def judge(name: str, found: Any, truth: Truth) -> Outcome:
     """Compares a fit with the truth."""
-    lines = [f"  {note}" for note in (*found.warnings, *getattr(found, "notes", ()))]
+    lines = [f"  {note}" for note in (*found.notes, *found.warnings)]
     if len(found.shells) != len(truth.shells):
         return Outcome(name, False, [*lines, f"  {len(found.shells)} shells found"])
     passed = bool(found.converged) and (found.p_value or 0) > 1e-3
@@ -112,7 +112,6 @@ def outcomes(folder: pathlib.Path) -> Iterator[Outcome]:
             if len(pictures) != expected:
                 yield Outcome(name, False, [f"  {len(pictures)} pictures read, not {expected}"])
             for number, picture in enumerate(pictures):
-                notes = [f"  {note}" for note in picture.notes]
                 truth = truths(case, file, picture, number)
                 # the centre of a part of a picture is known
                 if folder.name == "half_picture":
@@ -124,7 +123,7 @@ def outcomes(folder: pathlib.Path) -> Iterator[Outcome]:
                 one = judge(f"{name} {number + 1}" if expected > 1 else name, found, truth)
                 if file in REFUSED:
                     one = Outcome(name, False, ["  was to be refused", *one.lines])
-                yield dataclasses.replace(one, lines=[*notes, *one.lines, seconds])
+                yield dataclasses.replace(one, lines=[*one.lines, seconds])
         except InputError as error:
             lines = [f"  refused: {error}"]
             yield Outcome(name, file in REFUSED and "\n" not in str(error), lines)
