@@ -207,8 +207,11 @@ def medians(rows: Sequence[Sequence[float]]) -> list[float]:
     return [statistics.median(column) for column in zip(*rows, strict=True)]
 
 
-def changes(subject: Kind) -> dict[str, int]:
-    """Counts the programs compiled by a fit that differs from one before it in values only."""
+def changes(subject: Kind) -> dict[str, int | str]:
+    """Counts the programs compiled by a fit that differs from one before it in values only.
+
+    Where a fit refuses what it is asked for, its reason stands in place of the number.
+    """
     picture, options = subject.pictures[1], subject.options
     # a range or bounds may be another program than none; with other values they must not be
     sorts: dict[str, tuple[Options, Options]] = {
@@ -220,7 +223,7 @@ def changes(subject: Kind) -> dict[str, int]:
             {"positive": True, "range": (3.0, 499.0)},
         ),
     }
-    found = {}
+    found: dict[str, int | str] = {}
     for name, pair in sorts.items():
         for values in pair:
             fields = {key: values[key] for key in ("origin", "gain") if key in values}
@@ -228,7 +231,11 @@ def changes(subject: Kind) -> dict[str, int]:
             changed = dataclasses.replace(picture, counts=counts, **fields)
             more = {key: value for key, value in values.items() if key not in fields}
             with compilations() as compiled:
-                adapter.fit(changed, **{**options, **more})
+                try:
+                    adapter.fit(changed, **{**options, **more})
+                except InputError as error:
+                    found[name] = str(error)
+                    break
             found[name] = len(compiled)  # of the second of the pair
     return found
 
