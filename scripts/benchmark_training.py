@@ -39,7 +39,7 @@ from sevi_jax.network import losses
 from sevi_jax.network.network import ShellNetwork
 from sevi_jax.network.training.loop import Trainer
 from sevi_jax.prng import root_key
-from sevi_jax.synthesis.pipeline import draw_pictures
+from sevi_jax.synthesis.pipeline import Pictures, draw_pictures
 from sevi_jax.synthesis.raster import normalise
 
 CASES = {64: (18, 32), 128: (18, 32), 256: (18, 32), 1024: (34, 2)}  # size: depth, batch
@@ -59,20 +59,25 @@ def torch_python() -> pathlib.Path:
 
 
 class Torch:
-    """The other process."""
+    """The other process.
+
+    Args:
+        python: a Python that has PyTorch.
+    """
 
     def __init__(self, python: pathlib.Path):
         script = pathlib.Path(__file__).with_name("torch_step.py")
         self._process = subprocess.Popen(
             [python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.version = self._read()["version"]
+        hello = self._read()
+        self.version, self.has_cuda = hello["version"], hello["cuda"]
 
     def _read(self) -> dict:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            sys.exit("benchmark_training.py: PyTorch's side ended, see above")
+            sys.exit(f"{pathlib.Path(sys.argv[0]).name}: PyTorch's side ended, see above")
         return json.loads(line)
 
     def ask(self, do: str, **more) -> dict:
@@ -145,6 +150,33 @@ def given_step(trainer: Trainer):
     return jax.jit(step, donate_argnums=0), carry
 
 
+def set_up(torch: Torch, trainer: Trainer, params, pictures: Pictures, **more) -> None:
+    """Gives the other process our network's weights, the pictures and what they were drawn from.
+
+    Args:
+        torch: the other process.
+        trainer: whose network it is.
+        params: our network's parameters.
+        pictures: a batch.
+        more: what else the other process's ``setup`` takes.
+    """
+    size, shells = trainer.network.image.side, trainer.network.shells
+    weights = 2 / (4 * np.arange(1, trainer.network.orders + 1) + 1)
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(pathlib.Path(folder) / "start.npz")
+        arrays: dict = torch_names(params["resnet"])
+        # what the ResNet sees: pictures of mean 1
+        arrays["pictures"] = np.array(jax.vmap(normalise)(pictures.counts)) * np.float32(
+            size**2 / 255
+        )
+        arrays["targets"] = np.asarray(pictures.params.beta).reshape(len(pictures.counts), -1)
+        arrays["weights"] = np.tile(weights, shells).astype(np.float32)
+        np.savez(file, **arrays)
+        threads = len(os.sched_getaffinity(0))
+        depth = trainer.network.depth
+        torch.ask("setup", depth=depth, file=file, threads=threads, **more)
+
+
 def measure(size: int, torch: Torch, repeats: int, steps: int) -> dict:
     """Times one size; seconds per step."""
     depth, batch = CASES[size]
@@ -154,19 +186,7 @@ def measure(size: int, torch: Torch, repeats: int, steps: int) -> dict:
     )
     step, carry = given_step(trainer)
     given = (pictures.counts, pictures.params.beta)
-    weights = 2 / (4 * np.arange(1, 13) + 1)
-    with tempfile.TemporaryDirectory() as folder:
-        file = str(pathlib.Path(folder) / "start.npz")
-        arrays: dict = torch_names(carry[0]["resnet"])
-        # what the ResNet sees: pictures of mean 1
-        arrays["pictures"] = np.array(jax.vmap(normalise)(pictures.counts)) * np.float32(
-            size**2 / 255
-        )
-        arrays["targets"] = np.asarray(pictures.params.beta).reshape(batch, -1)
-        arrays["weights"] = np.tile(weights, 2).astype(np.float32)
-        np.savez(file, **arrays)
-        threads = len(os.sched_getaffinity(0))
-        torch.ask("setup", depth=depth, file=file, threads=threads)
+    set_up(torch, trainer, carry[0], pictures)
     theirs = torch.ask("output")
     carry, loss, norm = step(carry, *given)
     print(

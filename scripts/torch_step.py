@@ -1,8 +1,9 @@
-"""PyTorch's side of `benchmark_training.py`, in an environment of its own; not to be run by hand.
+"""PyTorch's side of the benchmarks of training, in a process of its own; not to be run by hand.
 
 Reads one JSON object a line from standard input and answers each with one: ``setup`` makes the
 network and takes its weights from an .npz, ``output`` applies it, ``step`` takes training steps and
-says how long each took.
+says how long each took. On a GPU (``device`` of the setup) float32 is TF32, and ``dtype`` bfloat16
+is PyTorch's autocast.
 """
 
 import json
@@ -63,20 +64,28 @@ class Side:
 
     def __init__(self, request):
         torch.set_num_threads(request["threads"])
+        self.device = torch.device(request.get("device", "cpu"))
+        self.dtype = getattr(torch, request.get("dtype", "float32"))
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True  # the fastest algorithm for these shapes
         data = np.load(request["file"])
         self.network = ResNet(request["depth"], data["targets"].shape[1])
         with torch.no_grad():
             for name, parameter in self.network.named_parameters():
                 parameter.copy_(torch.from_numpy(data[name]))
-        self.network = self.network.to(memory_format=torch.channels_last)
+        self.network = self.network.to(self.device, memory_format=torch.channels_last)
         pictures = torch.from_numpy(data["pictures"])[:, None]
-        self.pictures = pictures.to(memory_format=torch.channels_last)
-        self.targets = torch.from_numpy(data["targets"])
-        self.weights = torch.from_numpy(data["weights"])
+        self.pictures = pictures.to(self.device, memory_format=torch.channels_last)
+        self.targets = torch.from_numpy(data["targets"]).to(self.device)
+        self.weights = torch.from_numpy(data["weights"]).to(self.device)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-3, weight_decay=1e-4)
 
     def loss(self):
-        off = self.network(self.pictures) - self.targets
+        is_half = self.dtype != torch.float32
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=is_half):
+            found = self.network(self.pictures)
+        off = found.float() - self.targets
         return (self.weights * off**2).sum(1).mean()
 
     def output(self, request):
@@ -102,7 +111,8 @@ class Side:
 
 def main() -> None:
     side = None
-    print(json.dumps({"version": torch.__version__}), flush=True)
+    hello = {"version": torch.__version__, "cuda": torch.cuda.is_available()}
+    print(json.dumps(hello), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         if request["do"] == "setup":

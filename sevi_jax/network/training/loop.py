@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from tqdm import tqdm
 
 from sevi_jax import config as config_module
@@ -158,14 +159,15 @@ class Trainer:
 
     Args:
         config: a valid configuration.
+        optimizer: as `make_optimizer`, which is the default.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, optimizer: optax.GradientTransformation | None = None):
         self.config = config
         self.mesh = data_mesh(config)
         self.network = network_from(config)
         self.synthesis = synthesis_from(config)
-        self.optimizer = make_optimizer(config)
+        self.optimizer = optimizer or make_optimizer(config)
         self.root = root_key(config.seed)
         self._abstract_state = abstract_state(self.network, self.optimizer)
         self.sharding = state_sharding(self._abstract_state, self.mesh, config.mesh.shard_params)

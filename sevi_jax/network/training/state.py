@@ -80,11 +80,19 @@ def learning_rate_schedule(config: Config) -> optax.Schedule:
     )
 
 
-def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """AdamW on clipped gradients."""
+def make_optimizer(
+    config: Config, rate: optax.ScalarOrSchedule | None = None
+) -> optax.GradientTransformation:
+    """AdamW on clipped gradients.
+
+    Args:
+        config: a valid configuration.
+        rate: learning rate; by default `learning_rate_schedule` of the configuration.
+    """
+    rate = learning_rate_schedule(config) if rate is None else rate
     return optax.chain(
         optax.clip_by_global_norm(config.train.clip_norm),
-        optax.adamw(learning_rate_schedule(config), weight_decay=config.train.weight_decay),
+        optax.adamw(rate, weight_decay=config.train.weight_decay),
     )
 
 
