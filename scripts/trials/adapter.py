@@ -25,16 +25,16 @@ def fit(picture: Picture, **options: Any) -> Any:
 
 def load_all(path: pathlib.Path) -> list[Picture]:
     """Loads every picture of a file."""
-    from sevi_jax.data import load  # pyright: ignore
+    from sevi_jax.data import load
 
     return load.load_all(path)
 
 
 def means(truth: Truth) -> np.ndarray:
     """Returns the model's mean of every pixel, ``[H, W]`` float64, of the shells drawn."""
-    from sevi_jax.model.components import Shell, modes_of  # pyright: ignore
-    from sevi_jax.model.means import Layout  # pyright: ignore
-    from sevi_jax.model.picture_model import Data, Model, PictureModel, Values  # pyright: ignore
+    from sevi_jax.model.components import Shell, modes_of
+    from sevi_jax.model.means import Layout
+    from sevi_jax.model.picture_model import Data, Model, PictureModel, Values
 
     shells, values = [], []
     for shell in truth.shells:
@@ -65,13 +65,18 @@ def parameters(found: Any, truth: Truth) -> list[tuple[str, float, Any]]:
         and, where it belongs to a shell, the shell's number: ``radius 1``.
     """
     pairs = []
-    shells = sorted(truth.shells, key=lambda shell: shell.radius)
-    for number, (shell, true) in enumerate(zip(found.shells, shells, strict=True), start=1):
+    # sorted with the numbers drawn, which are not there for files whose truth is known in the mean
+    drawn = truth.drawn or (None,) * len(truth.shells)
+    shells = sorted(zip(truth.shells, drawn, strict=True), key=lambda pair: pair[0].radius)
+    for number, (shell, (true, count)) in enumerate(zip(found.shells, shells, strict=True), 1):
         for name in ("radius", "sigma", "tail"):
             pairs.append((f"{name} {number}", getattr(true, name), getattr(shell, name)))
-        # a fit states the number of electrons in the picture, the truth is its mean
-        mean = shell.electrons + uncertainties.ufloat(0.0, shell.counting_error)
-        pairs.append((f"electrons {number}", true.electrons, mean))
+        # A fit states the number of electrons in the picture, not its mean.
+        if count is None:
+            mean = shell.electrons + uncertainties.ufloat(0.0, shell.counting_error)
+            pairs.append((f"electrons {number}", true.electrons, mean))
+        else:
+            pairs.append((f"electrons {number}", count, shell.electrons))
         for order, value in shell.beta.items():
             pairs.append((f"beta_{order} {number}", true.beta.get(order, 0.0), value))
     assert truth.origin is not None

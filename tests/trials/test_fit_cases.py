@@ -1,5 +1,6 @@
 """The trial of fits itself, with a fit that is made up: the truth plus errors that are known."""
 
+import dataclasses
 import json
 import sys
 from types import SimpleNamespace
@@ -24,10 +25,10 @@ def invented(picture, rng, wrong=0.0):
             radius=value(shell.radius),
             sigma=value(shell.sigma),
             tail=value(shell.tail) if shell.tail else None,
-            electrons=value(shell.electrons),
+            electrons=value(drawn),
             beta={order: value(b) for order, b in shell.beta.items()},
         )
-        for shell in truth.shells
+        for shell, drawn in zip(truth.shells, truth.drawn, strict=True)
     ]
     return SimpleNamespace(
         shells=shells,
@@ -113,6 +114,29 @@ def test_difference_has_the_shells_alone(monkeypatch):
     ]
     assert abs(corners[0].mean()) < 4.5 * np.sqrt(21 / 1600)
     assert corners[1].mean() > 1
+
+
+def test_electrons_are_those_drawn_or_else_their_mean_with_its_own_error():
+    shell = {"radius": 20, "sigma": 1, "electrons": 900}
+    truth = fit_cases.simulate([shell], (50, 50), 3).truth
+    stated = SimpleNamespace(
+        radius=uncertainties.ufloat(20, 0.1),
+        sigma=uncertainties.ufloat(1, 0.1),
+        tail=None,
+        electrons=uncertainties.ufloat(910, 40),
+        beta={},
+        counting_error=30.0,
+    )
+    found = SimpleNamespace(shells=[stated], origin=(25.0, 25.0), angle=None, ellipse=None)
+
+    def electrons(truth):
+        pairs = {name: (true, value) for name, true, value in adapter.parameters(found, truth)}
+        return pairs["electrons 1"]
+
+    assert electrons(truth) == (truth.drawn[0], stated.electrons)
+    mean, value = electrons(dataclasses.replace(truth, drawn=()))
+    assert mean == 900
+    assert value.std_dev == pytest.approx(50)
 
 
 def test_a_crash_is_a_fit_that_did_not_converge(monkeypatch):
