@@ -55,13 +55,16 @@ def pair(tmp_path):
     return small.write_pair(tmp_path / "train0.h5", RADIUS[:2], BETA[:2], POSITIONS[0])
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate", "predict", "synthesize", "detect"])
+@pytest.mark.parametrize(
+    "module", ["train", "evaluate", "predict", "synthesize", "detect", "calibrate"]
+)
 def test_help_shows_examples_and_flags(module, tmp_path):
     result = command(module, "--help", cwd=tmp_path)
     assert result.returncode == 0
     assert result.stderr == ""
     assert f"python -m sevi_jax.{module} --" in result.stdout
-    flag = {"train": "config", "synthesize": "kind", "detect": "input"}.get(module, "workdir")
+    flags = {"train": "config", "synthesize": "kind", "detect": "input", "calibrate": "known"}
+    flag = flags.get(module, "workdir")
     assert f"  --{flag}\n" in result.stdout
     assert len(result.stdout.partition("\nConfiguration:")[0].splitlines()) < 70
     assert list(tmp_path.iterdir()) == []
@@ -294,3 +297,53 @@ def test_damaged_file_among_good_ones_is_one_line(quick_run, tmp_path):
         )
     message = "train11.h5, table DistributionParameters, field beta: found only"
     assert_refused(tmp_path, message, "evaluate", f"--workdir={quick_run[0]}", "--data=train11.h5")
+
+
+def saved_rings(path, *energies):
+    """Fits in JSON, of rings with E = 1e-5 R^2 eV; energies are those of each picture, eV."""
+    shells = [
+        [{"R_pixels": (e / 1e-5) ** 0.5, "R_pixels_error": 0.01} for e in of_picture]
+        for of_picture in energies
+    ]
+    pictures = [{"file": f"{k}.txt", "shells": found} for k, found in enumerate(shells)]
+    path.write_text(json.dumps({"pictures": pictures}))
+
+
+def test_calibrate_writes_a_calibration_and_a_figure(tmp_path):
+    saved_rings(tmp_path / "a.json", [0.0123, 0.0456], [0.2])
+    arguments = ("--input=a.json", "--known=2:45.6meV,1:0.0123(1)eV;1:0.2eV", "--output=cal.json")
+    result = command("calibrate", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "cal.json").read_text())
+    assert found["c"] == pytest.approx(1e-5)
+    assert found["d"] is None
+    assert found["degrees_of_freedom"] == 2
+    assert found["p_value"] > 0.99
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", "cal.json", "cal.png"}
+    assert "c = (1.0000" in result.stdout
+    # binding energies, and a second term, which is 0
+    known = ",".join(f"{k}:{2.7 - e}eV" for k, e in ((1, 0.0123), (2, 0.0456)))
+    arguments = ("--input=a.json", f"--known={known};1:2.5eV", "--photon_energy=2.7")
+    result = command("calibrate", *arguments, "--second_term", "--output=b.json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "b.json").read_text())
+    assert found["c"] == pytest.approx(1e-5)
+    assert abs(found["d"]) < 1e-11
+
+
+def test_mistakes_of_calibrate_are_one_line(tmp_path):
+    saved_rings(tmp_path / "a.json", [0.0123, 0.0456])
+    (tmp_path / "bad.json").write_text("{")
+    known, output = "--known=1:0.0123eV", "--output=cal.json"
+    for arguments, message in (
+        ((known, output), "--input=FILE is needed"),
+        (("--input=a.json", output), "--known=SHELL:ENERGY"),
+        (("--input=a.json", known), "--output=FILE.json"),
+        (("--input=a.json", known, "--output=a.txt"), "--output=FILE.json"),
+        (("--input=bad.json", known, output), "bad.json: expected JSON"),
+        (("--input=a.json", "--known=1:0.0123", output), "a number with a unit"),
+        (("--input=a.json", "--known=3:1eV", output), "no shell of index 2"),
+        (("--input=a.json", f"{known};1:2eV", output), "energies of 2 pictures"),
+        (("--input=a.json", known, output, "--second_term"), "at least 2"),
+    ):
+        assert_refused(tmp_path, message, "calibrate", *arguments)

@@ -7,7 +7,7 @@ import pytest
 
 import sevi_jax
 
-COMMANDS = {"detect", "train", "evaluate", "predict", "synthesize", "commands"}
+COMMANDS = {"calibrate", "detect", "train", "evaluate", "predict", "synthesize", "commands"}
 FIRST = {"errors", "config", "prng", "memory", "provenance", "physics", "data"}
 # What a unit may import besides itself; two halves stand on one physics and meet at the results.
 MAY_IMPORT = {
@@ -34,7 +34,7 @@ MAY_IMPORT |= {
 # Libraries that only these modules (and what lies below them) may import.
 OWNERS = {
     "h5py": {"data"},
-    "matplotlib": {"results.plots"},
+    "matplotlib": {"results.plots", "results.energy_plots"},
     "ml_collections": {"config", "network.training", "network.run"} | COMMANDS,
     "orbax": {"network.training.checkpoint"},
     "tensorstore": {"network.training.checkpoint"},

@@ -69,7 +69,7 @@ def _moments(mean: jax.Array) -> list[jax.Array]:
     place = (jnp.log(jnp.maximum(mean, 1e-12)) - _LOWEST) * _PER_UNIT
     place = jnp.clip(place, 0.0, table.shape[0] - 2.0)
     index = jnp.floor(place).astype(jnp.int32)
-    share = (place - index)[..., None]
+    share = (place - index.astype(jnp.float32))[..., None]
     summed = (1 - share) * table[index] + share * table[index + 1]
     inverse = 1 / mean
     beyond = (1 + inverse / 6 + inverse**2 / 6, 2 + inverse * 2 / 3, jnp.zeros_like(mean), 2 * mean)

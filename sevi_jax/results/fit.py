@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,10 @@ from sevi_jax.errors import InputError
 from sevi_jax.estimation import fitting
 from sevi_jax.estimation.fitting import Fitted
 from sevi_jax.estimation.scoring import Reason
+from sevi_jax.results.calibration import Calibration, Energy
+from sevi_jax.results.correlated import constant
+from sevi_jax.results.energies import ShellEnergy, shell_energies
+from sevi_jax.results.spectrum import Spectrum, fit_spectrum
 
 _UNLIKELY = 1e-3  # p-value below which the model does not describe the picture
 
@@ -201,12 +204,21 @@ class Fit:
         """What was decided about the picture, in words."""
         return self.fitted.picture.notes + self.fitted.prepared.notes
 
+    def energies(
+        self, calibration: Calibration, photon_energy: Energy | None = None, unit: str = "eV"
+    ) -> tuple[ShellEnergy, ...]:
+        """Kinetic and binding energies of the shells, correlated; see `energies.shell_energies`."""
+        return shell_energies(self, calibration, photon_energy, unit)
 
-def constant(value: float) -> UFloat:
-    """A value without error, for instance one that was not free."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the library asks whether that is meant
-        return uncertainties.ufloat(value, 0.0)
+    def spectrum(
+        self,
+        calibration: Calibration,
+        photon_energy: Energy | None = None,
+        unit: str = "eV",
+        energy: np.ndarray | None = None,
+    ) -> Spectrum:
+        """Electrons per energy of all shells, with a band; see `spectrum.fit_spectrum`."""
+        return fit_spectrum(self, calibration, photon_energy, unit, energy)
 
 
 def overdispersion(counts: np.ndarray, mean: np.ndarray) -> float:
