@@ -20,6 +20,7 @@ import pathlib
 from absl import flags
 
 from sevi_jax import commands
+from sevi_jax.data import outputs
 from sevi_jax.errors import InputError
 
 _INPUT = flags.DEFINE_list("input", [], "Fits in JSON.")
@@ -32,6 +33,8 @@ _PHOTON_ENERGY = flags.DEFINE_string(
     "photon_energy", None, "Photon energy in eV, as 2.7293 or 2.7293(1): --known are binding ones."
 )
 
+_OVERWRITE = commands.define_overwrite()
+
 
 def main() -> None:
     """Calibrates, prints the result and writes it."""
@@ -40,23 +43,30 @@ def main() -> None:
         raise InputError("--known=SHELL:ENERGY,... is needed, for instance --known=1:0.0123eV")
     if not _OUTPUT.value or pathlib.Path(_OUTPUT.value).suffix.lower() != ".json":
         raise InputError("--output=FILE.json is needed")
+    output = pathlib.Path(_OUTPUT.value)
+    with commands.guarding(inputs, _OVERWRITE.value):
+        for path in (output, output.with_suffix(".png")):
+            outputs.check_output(path)
+        _calibrate(inputs, _KNOWN.value, output)
+
+
+def _calibrate(inputs: list[pathlib.Path], text: str, output: pathlib.Path) -> None:
     from sevi_jax.results import known_energies
     from sevi_jax.results.calibration import calibrate
     from sevi_jax.results.energies import read_fits
 
-    known = known_energies.parse_known(_KNOWN.value)
+    known = known_energies.parse_known(text)
     photon = known_energies.parse_photon_energy(_PHOTON_ENERGY.value)
     fits = [fit for path in inputs for fit in read_fits(path)]
     if len(known) != len(fits):
         raise InputError(
-            f"--known={_KNOWN.value}: found energies of {len(known)} pictures, expected those of "
+            f"--known={text}: found energies of {len(known)} pictures, expected those of "
             f"the {len(fits)} pictures of --input, each behind a semicolon"
         )
     calibration = calibrate(
         list(zip(fits, known, strict=True)), _SECOND_TERM.value, photon_energy=photon
     )
     print(calibration.table())
-    output = pathlib.Path(_OUTPUT.value)
     calibration.save(output)
     figure = output.with_suffix(".png")
     calibration.plot(figure)

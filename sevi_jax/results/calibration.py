@@ -18,6 +18,7 @@ import uncertainties
 from scipy import special
 from uncertainties import UFloat
 
+import sevi_jax
 from sevi_jax.data.replacing import replacing
 from sevi_jax.errors import InputError
 from sevi_jax.physics.units import PER_EV, energy_unit
@@ -198,6 +199,7 @@ class Calibration:
         ]
         text = {
             "kind": _KIND,
+            "versions": {"sevi_jax": sevi_jax.__version__},
             "form": "E = c R^2 (1 + d R^2), E in eV, R in pixels",
             "c": self.c.nominal_value,
             "c_error": self.c.std_dev,

@@ -1,9 +1,12 @@
 """Figures of energies: NumPy arrays in, PNG files out; knows no fit and no calibration."""
 
-import os
+import pathlib
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from sevi_jax.data.outputs import PNG_TEXT
+from sevi_jax.data.replacing import replacing
 
 DPI = 120
 _COLOURS = ("#0072b2", "#d55e00")
@@ -11,7 +14,7 @@ _UNITS = {"cm-1": "cm$^{-1}$"}
 
 
 def calibration(
-    path: str | os.PathLike,
+    path: str | pathlib.Path,
     curve: tuple[np.ndarray, np.ndarray, np.ndarray],
     radius: np.ndarray,
     energy: np.ndarray,
@@ -45,11 +48,11 @@ def calibration(
     lower.set(xlabel="R² (pixels²)", ylabel="known - fitted (meV)")
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
-    figure.savefig(path, format="png", dpi=DPI)
+    _save(figure, path)
 
 
 def spectrum(
-    path: str | os.PathLike,
+    path: str | pathlib.Path,
     energy: np.ndarray,
     intensity: np.ndarray,
     error: np.ndarray,
@@ -83,4 +86,9 @@ def spectrum(
         axes.set_title(
             f"error of the energy axis: {low:.2g} to {high:.2g} {name}", fontsize="medium"
         )
-    figure.savefig(path, format="png", dpi=DPI)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | pathlib.Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, metadata=PNG_TEXT)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sevi_jax.data.outputs import MADE_BY
 from sevi_jax.data.replacing import replacing
 from sevi_jax.errors import InputError
 from sevi_jax.physics.units import PER_EV, energy_unit
@@ -47,7 +48,10 @@ class Spectrum:
     covariance: np.ndarray | None = None
 
     def save(self, path: str | pathlib.Path) -> None:
-        """Writes the spectrum as CSV: energy, its error, electrons per unit, their error."""
+        """Writes the spectrum as CSV: energy, its error, electrons per unit, their error.
+
+        Lines that begin with # are none of the table.
+        """
         unit = self.unit
         columns = {
             f"{self.kind}_energy_{unit}": self.energy,
@@ -56,7 +60,8 @@ class Spectrum:
             f"electrons_per_{unit}_error": self.intensity_error,
         }
         rows = np.column_stack(list(columns.values()))
-        lines = [",".join(columns), *(",".join(f"{x:.10g}" for x in row) for row in rows)]
+        lines = [f"# made by {MADE_BY}", ",".join(columns)]
+        lines += (",".join(f"{x:.10g}" for x in row) for row in rows)
         with replacing(path) as temporary:
             temporary.write_text("\n".join(lines) + "\n", "utf-8")
 

@@ -9,6 +9,7 @@ import uncertainties
 from scipy import optimize, stats
 from uncertainties import ufloat
 
+from sevi_jax.data.outputs import is_result
 from sevi_jax.errors import InputError
 from sevi_jax.results.calibration import Calibration, calibrate
 from sevi_jax.results.correlated import covariance_of
@@ -161,6 +162,7 @@ def test_file_keeps_every_bit_and_the_correlation(tmp_path):
     truth = C * RADII**2 * (1 + D * RADII**2)
     found = calibrate([(fit, {k: (truth[k], 1e-5) for k in range(3)})], second_term=True)
     found.save(tmp_path / "cal.json")
+    assert is_result(tmp_path / "cal.json")
     read = Calibration.load(tmp_path / "cal.json")
     assert (read.values == found.values).all()
     np.testing.assert_allclose(read.covariance, found.covariance, rtol=1e-9)

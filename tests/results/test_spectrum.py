@@ -8,6 +8,7 @@ import uncertainties
 from scipy import stats
 from uncertainties import ufloat
 
+from sevi_jax.data.outputs import is_result
 from sevi_jax.errors import InputError
 from sevi_jax.results import fit as results_fit
 from sevi_jax.results.calibration import calibrate
@@ -161,14 +162,17 @@ def test_csv_and_figure(tmp_path):
     found = fit_spectrum(a_fit(), a_calibration(), 2.5, "cm-1")
     found.save(tmp_path / "s.csv")
     found.plot(tmp_path / "s.png")
-    header = (tmp_path / "s.csv").read_text().splitlines()[0]
+    made_by, header = (tmp_path / "s.csv").read_text().splitlines()[:2]
+    assert made_by.startswith("# made by sevi_jax ")
     assert header == (
         "binding_energy_cm-1,energy_error_cm-1,electrons_per_cm-1,electrons_per_cm-1_error"
     )
-    rows = np.loadtxt(tmp_path / "s.csv", delimiter=",", skiprows=1)
+    rows = np.loadtxt(tmp_path / "s.csv", delimiter=",", skiprows=2)
     np.testing.assert_allclose(rows[:, 0], found.energy, rtol=1e-9)
     np.testing.assert_allclose(rows[:, 3], found.intensity_error, rtol=1e-9)
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    assert is_result(tmp_path / "s.csv")
+    assert is_result(tmp_path / "s.png")
 
 
 def test_a_fit_of_a_picture_has_energies_and_a_spectrum():
