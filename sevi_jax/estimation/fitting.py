@@ -200,7 +200,7 @@ def fit_picture(
     if matrix is None:
         matrix = np.full((model.size, model.size), np.nan)
     found = dataclasses.replace(found, reason=reason)
-    judged = good.judge(fitted, found.values, found.evaluation.deviance, np.nan_to_num(matrix))
+    judged = good.judge(fitted, found.values, np.nan_to_num(matrix))
     return Fitted(picture, prepared, request, fitted, found, matrix, judged)
 
 

@@ -19,13 +19,14 @@ import numpy as np
 import scipy.special
 import scipy.stats
 
-from sevi_jax.model.means import Layout, parts_of_means
-from sevi_jax.model.picture_model import PictureModel, Values
+from sevi_jax.model.means import Layout, half_deviance, parts_of_means
+from sevi_jax.model.picture_model import FLOOR, PictureModel, Values
 
 _SUMMED_MEAN = 16.0  # up to here the moments are sums over counts, beyond asymptotic
 _TERMS = 80  # P(count > 80) < 1e-16 at a mean of 16
 _LOWEST = -18.0  # logarithm of the smallest mean of the table
 _PER_UNIT = 32.0
+_FLOOR = 1e-7  # of the mean count: smaller means are taken as this
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,14 +89,16 @@ def _prepared(series, frame, chunk, layout):
 
 @functools.partial(jax.jit, static_argnames="layout")
 def _first_pass(series, frame, chunk, layout: Layout):
-    """Sums of the first two moments, and R' k11 by points of the grid and by columns."""
+    """Sums of half deviances and two moments; R' k11 by points of the grid and by columns."""
     mean, taps, every, (one, two, cross, _) = _prepared(series, frame, chunk, layout)
     pull = cross / mean
     modes = len(layout.modes)
     to_grid = jnp.stack([tap * pull for tap in taps], axis=1)
     gradient = jnp.einsum("kjp,kmp->kjm", to_grid, every[:, :modes])
     of_columns = jnp.einsum("kp,kcp->c", pull, every[:, modes:])
-    return jnp.sum(one, axis=1), jnp.sum(two, axis=1), gradient, of_columns
+    half = jnp.where(chunk.exposure > 0, half_deviance(mean, chunk.counts, jnp.float32(0.0)), 0.0)
+    sums = [jnp.sum(x, axis=1) for x in (half, one, two)]
+    return *sums, gradient, of_columns
 
 
 @functools.partial(jax.jit, static_argnames="layout")
@@ -114,7 +117,6 @@ def _second_pass(series, frame, chunk, directional, of_columns, layout: Layout):
 def judge(
     picture: PictureModel,
     values: Values,
-    deviance: float,
     covariance: np.ndarray,
     known: float = 0.0,
 ) -> Goodness:
@@ -123,18 +125,25 @@ def judge(
     Args:
         picture: data and model.
         values: the estimates.
-        deviance: there.
         covariance: of the vector, ``[P, P]``.
         known: how many parameters a prior, and not the counts, determines.
     """
     total, slopes = picture.series(values)
     frame, layout = picture.frame(values), picture.model.layout
+    # the likelihood is continued below a floor that is too high for a p-value
+    frame = dataclasses.replace(frame, floor=frame.floor * (_FLOOR / FLOOR))
     chunks = picture.sorted.chunks
     first = [_first_pass(total, frame, chunk, layout) for chunk in chunks]
-    one, two = (sum(float(np.asarray(p[i], np.float64).sum()) for p in first) for i in (0, 1))
+    half, one, two = (
+        sum(float(np.asarray(p[i], np.float64).sum()) for p in first) for i in range(3)
+    )
+    pixel_mean, pixel_jacobian, moments = _central_moments(picture, values)
+    half += float(_central_half(picture, pixel_mean).sum())
+    one, two = one + moments[0].sum(), two + moments[1].sum()
     size = len(picture.grid.modes) + len(layout.columns)
     nothing = np.zeros((len(chunks[0].cell), size, size), np.float32)
-    projected, _ = picture.contract([(p[2], p[3], nothing) for p in first], slopes)
+    projected, _ = picture.contract([(p[3], p[4], nothing) for p in first], slopes)
+    projected = projected + (moments[2] / pixel_mean) @ pixel_jacobian
     b = covariance @ projected
     shells = picture.model.starts[-1]
     directional = np.zeros(total.shape, np.float32)
@@ -144,11 +153,35 @@ def judge(
     second = [_second_pass(total, frame, c, directional, own, layout) for c in chunks]
     empty = np.zeros((len(chunks[0].cell), 4, len(picture.grid.modes)), np.float32)
     _, weighted = picture.contract([(empty, np.zeros(len(own)), s) for s in second], slopes)
+    weight = (moments[3] - pixel_jacobian @ b) / pixel_mean**2
+    weighted = weighted + (pixel_jacobian * weight[:, None]).T @ pixel_jacobian
     expected = one - 0.5 * float(np.einsum("ij,ji->", weighted, covariance))
     variance = max(two - float(projected @ b), 1e-3 * two)
     pixels = int(picture.used.sum())
     freedom = pixels - (len(b) - known)
+    deviance = 2 * half
     return Goodness(deviance, freedom, expected, variance, upper_tail(deviance, expected, variance))
+
+
+def _central_moments(picture: PictureModel, values: Values):
+    """Means ``[N]``, Jacobian ``[N, P]`` and cumulants ``[4, N]`` of the central pixels."""
+    if picture.center is None:
+        return np.ones(0), np.zeros((0, picture.model.size)), np.zeros((4, 0))
+    used = np.asarray(picture.center.chunk.exposure[0]) > 0
+    mean, jacobian = (np.asarray(x, np.float64) for x in picture.central(values))
+    mean = np.maximum(mean[0, used], picture.floor * (_FLOOR / FLOOR))
+    found = _moments(jnp.asarray(mean, jnp.float32))
+    moments = np.stack([np.asarray(x, np.float64) for x in found])
+    return mean, jacobian[used], moments
+
+
+def _central_half(picture: PictureModel, mean: np.ndarray) -> np.ndarray:
+    """Half the deviances of the central pixels, ``[N]``."""
+    if picture.center is None:
+        return np.zeros(0)
+    used = np.asarray(picture.center.chunk.exposure[0]) > 0
+    counts = picture.center.chunk.counts[0][used]
+    return np.asarray(half_deviance(jnp.asarray(mean, jnp.float32), counts, jnp.float32(0.0)))
 
 
 def upper_tail(value: float, mean: float, variance: float) -> float:

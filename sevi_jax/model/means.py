@@ -96,7 +96,7 @@ def smooth_terms(row: jax.Array, column: jax.Array, number: int) -> list[jax.Arr
     return [along[i] * across[k] for i, k in _DEGREES[:number]]
 
 
-def _cosines(cosine: jax.Array, modes: tuple[int, ...]) -> list[jax.Array]:
+def cosines(cosine: jax.Array, modes: tuple[int, ...]) -> list[jax.Array]:
     """cos(m t) of every mode."""
     step = modes[1] if len(modes) > 1 else 1
     first = cosine if step == 1 else 2 * cosine * cosine - 1
@@ -171,7 +171,7 @@ def evaluate_chunk(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
         ``[K, F, F]``, E being the M cosines and then the C columns.
     """
     mean, basis, taps, columns = parts_of_means(series, frame, chunk, layout)
-    half, residual, weight, base_slope = _noise(mean, frame, chunk, layout)
+    half, residual, weight, base_slope = noise(mean, frame, chunk, layout)
     if layout.off_scale:
         columns = [*columns, base_slope]
     # Barriers keep the compiler from computing a pixel anew for every sum that it is in.
@@ -208,7 +208,7 @@ def parts_of_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
         terms = smooth_terms(unit_row, unit_column, EFFICIENCY_TERMS + 1)[1:]
         response = response * jnp.exp(sum(frame.efficiency[k] * t for k, t in enumerate(terms)))
     factor = response * jnp.exp(log_area)
-    cosines = _cosines(cosine, layout.modes)
+    waves = cosines(cosine, layout.modes)
 
     def across(weights):
         """Series of every pixel, one mode after the other."""
@@ -218,14 +218,14 @@ def parts_of_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
         ]
 
     amplitude = across(taps)
-    density = sum(a * c for a, c in zip(amplitude, cosines, strict=True))
+    density = sum(a * c for a, c in zip(amplitude, waves, strict=True))
     background = smooth_terms(unit_row, unit_column, layout.background)
     level = sum(frame.background[k] * t for k, t in enumerate(background))
     mean = factor * density + response * level
     columns = []
     if layout.geometry:
         sines = _sines(cosine, sine, layout.modes)
-        by_s = sum(a * c for a, c in zip(across(slopes), cosines, strict=True)) / frame.step
+        by_s = sum(a * c for a, c in zip(across(slopes), waves, strict=True)) / frame.step
         by_t = -sum(m * a * n for m, a, n in zip(layout.modes, amplitude, sines, strict=True)) / s
         by_z, by_x = by_s * cosine - by_t * sine, by_s * sine + by_t * cosine
         for index in layout.geometry:
@@ -239,11 +239,11 @@ def parts_of_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
     columns += [response * term for term in background]
     if layout.efficiency:
         columns += [mean * term for term in terms]
-    basis = [factor * c for c in cosines]
+    basis = [factor * c for c in waves]
     return mean, basis, taps, columns
 
 
-def _noise(mean, frame, chunk, layout):
+def noise(mean: jax.Array, frame: Frame, chunk: Chunk, layout: Layout):
     """Half the deviance, residual over variance, 1 / variance, and the mean of the off picture."""
     used = chunk.exposure > 0
     floor = frame.floor * chunk.exposure

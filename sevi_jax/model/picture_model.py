@@ -11,15 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sevi_jax.model import center
 from sevi_jax.model import geometry as geo
 from sevi_jax.model.components import Grid, Shell, modes_of, shell_series
 from sevi_jax.model.means import EFFICIENCY_TERMS, Frame, Layout, chunk_means, evaluate_chunk
 from sevi_jax.model.pixels import Sorted, sort_pixels
 
 _PIXEL_VARIANCE = 1 / 12  # pixels^2, of a uniform density over a pixel
+FLOOR = 1e-4  # of the mean count: the likelihood is continued below
 _CELLS_PER_SIGMA = 6.0
 _LARGEST_STEP = 1.0  # pixels
 _SMALLEST_STEP = 0.125
+_SLOW_STEP = 0.4  # where a shell reaches the centre
+_SLOW = 7.0  # a shell reaches the centre where R is less than so many widths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,35 +168,66 @@ class PictureModel:
 
     def __init__(self, data: Data, model: Model, values: Values):
         self.data, self.model, self.size = data, model, data.counts.size
-        widths = [np.hypot(v[1], np.sqrt(data.variance)) for v in values.shells] or [1.0]
-        step = float(np.clip(min(widths) / _CELLS_PER_SIGMA, _SMALLEST_STEP, _LARGEST_STEP))
-        self._sort(values, step)
+        self._sort(values)
 
-    def _sort(self, values: Values, step: float) -> None:
+    def _sort(self, values: Values) -> None:
         data = self.data
+        widths = [np.hypot(v[1], np.sqrt(data.variance)) for v in values.shells] or [1.0]
+        self.slow = self._is_slow(values)
+        largest = _SLOW_STEP if self.slow else _LARGEST_STEP
+        step = float(np.clip(min(widths) / _CELLS_PER_SIGMA, _SMALLEST_STEP, largest))
         row, column = data.middles
         distance = ideal_distance(row, column, values.geometry)
         used = data.exposure.ravel() > 0
         if not used.all():
             row, column, distance = row[used], column[used], distance[used]
-        points = int(np.ceil((distance.max() / step + 16) / 256)) * 256
-        select = (lambda x: x.ravel()) if used.all() else (lambda x: x.ravel()[used])
         self.used = used
-        self.sorted: Sorted = sort_pixels(
-            distance, row, column, select(data.counts), select(data.exposure),
-            None if data.off is None else select(data.off), step, points,
-        )  # fmt: skip
+        arrays = [row, column] + [
+            None if a is None else a.ravel()[used] for a in (data.counts, data.exposure, data.off)
+        ]
+        self.center = None
+        self.outside = np.ones(len(row), bool)
+        if self.slow:
+            inside = center.central(row, column, values.geometry)
+            if inside.any():
+                self.center = center.gather(inside, *arrays, min(v[1] for v in values.shells))
+                self.outside = ~inside
+                distance = distance[self.outside]
+                arrays = [None if a is None else a[self.outside] for a in arrays]
+        points = int(np.ceil((distance.max() / step + 16) / 256)) * 256
+        self.sorted: Sorted = sort_pixels(distance, *arrays, step, points)
         self.sorted_geometry = np.array(values.geometry)
         self.grid = Grid(modes_of(self.model.shells), step, points, data.variance)
-        self.floor = 1e-4 * float(data.counts.ravel()[used].mean())
+        self.floor = FLOOR * float(data.counts.ravel()[used].mean())
 
     def ensure_sorted(self, values: Values, shift: float = 0.25) -> None:
         """Sorts again where the geometry has moved a pixel by over `shift` steps of the grid."""
         away = values.geometry - self.sorted_geometry
         reach = self.data.half
         moved = np.hypot(away[0], away[1]) + reach * np.abs(away[3:]).sum()
-        if moved > shift * self.grid.step:
-            self._sort(values, self.grid.step)
+        if moved > shift * self.grid.step or (self._is_slow(values) and not self.slow):
+            self._sort(values)
+
+    def _is_slow(self, values: Values) -> bool:
+        """Whether a shell reaches the pixels about the centre."""
+        width = np.sqrt(self.data.variance)
+        return any(
+            v[0] - _SLOW * np.hypot(v[1], width) - (5.0 if v[1] < 5 else 0.0) < 0
+            for v in values.shells
+        )
+
+    def central(self, values: Values) -> tuple[jax.Array, jax.Array]:
+        """Means of the central pixels ``[1, N]`` and their derivatives ``[N, P]``."""
+        assert self.center is not None
+        sharp = max(self.data.variance - _PIXEL_VARIANCE, 0.0)
+        found = [
+            center.central_series(shell, v, self.grid.modes, sharp)
+            for shell, v in zip(self.model.shells, values.shells, strict=True)
+        ]
+        series = functools.reduce(jnp.add, [x[0] for x in found])
+        slopes = jnp.concatenate([x[1] for x in found], axis=-1)
+        frame, layout = self.frame(values), self.model.layout
+        return center.means(series, slopes, frame, self.center.chunk, layout, self.center.nodes)
 
     def frame(self, values: Values) -> Frame:
         """All that is not a shell, for the device."""
@@ -217,7 +252,13 @@ class PictureModel:
         frame, layout = self.frame(values), self.model.layout
         parts = [evaluate_chunk(total, frame, chunk, layout) for chunk in self.sorted.chunks]
         half = sum(float(np.asarray(p[0], np.float64).sum()) for p in parts)
-        return Evaluation(2 * half, *self.contract([p[1:] for p in parts], slopes))
+        score, information = self.contract([p[1:] for p in parts], slopes)
+        if self.center is not None:
+            found = center.evaluate(*self.central(values), frame, self.center.chunk, layout)
+            half += float(found[0])
+            score = score + np.asarray(found[1], np.float64)
+            information = information + np.asarray(found[2], np.float64)
+        return Evaluation(2 * half, score, information)
 
     def contract(self, parts, slopes) -> tuple[np.ndarray, np.ndarray]:
         """Turns sums over blocks into sums by parameters.
@@ -268,7 +309,11 @@ class PictureModel:
         )
         flat = np.full(self.used.sum(), np.nan)
         filled = self.sorted.place >= 0
-        flat[self.sorted.place[filled]] = lanes[filled]
+        outside = np.flatnonzero(self.outside)
+        flat[outside[self.sorted.place[filled]]] = lanes[filled]
+        if self.center is not None:
+            place = self.center.place
+            flat[place] = np.asarray(self.central(values)[0])[0, : len(place)]
         found = np.full(self.used.shape, np.nan)
         found[self.used] = flat
         return found.reshape(self.data.counts.shape)

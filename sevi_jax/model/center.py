@@ -1,0 +1,217 @@
+"""Means of the few pixels about the centre, where a slow shell's density goes as 1 / s.
+
+There the density in the middle of a pixel says little of its mean. Every pixel is cut into four
+triangles with one corner in the centre (areas have signs, so that the centre may lie anywhere)
+and each is integrated by Gauss's rule in Duffy's coordinates, xi from the centre outwards and eta
+along the edge of the pixel: the area element is proportional to xi, as s is, and what is left,
+s A_m(s), is smooth. The series is known at distances s = s_max q^2 with q even, sharp: a known blur
+counts, the width of the pixel does not.
+
+So the means are one matrix (pixels times points of this grid and modes) times the series.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sevi_jax.model import geometry as geo
+from sevi_jax.model.components import Shell
+from sevi_jax.model.means import (
+    EFFICIENCY_TERMS,
+    Frame,
+    Layout,
+    cosines,
+    noise,
+    smooth_terms,
+)
+from sevi_jax.model.pixels import Chunk
+from sevi_jax.physics.series import Kind, series_at
+
+SIDE = 9  # pixels along each side of the central block
+_POINTS = 80  # of the grid
+_NODES = (8, 16)  # of Gauss's rule along each coordinate: usually, and for narrow shells
+_NARROW = 1.5  # pixels
+_REACH = 0.75 * SIDE + 1  # pixels: no point of a pixel in the block lies farther out
+
+
+@functools.cache
+def _rule(nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    node, weight = np.polynomial.legendre.leggauss(nodes)
+    node, weight = (node + 1) / 2, weight / 2
+    xi, eta = np.meshgrid(node, node, indexing="ij")
+    return (
+        xi.ravel().astype(np.float32),
+        eta.ravel().astype(np.float32),
+        np.outer(weight, weight).ravel().astype(np.float32),
+    )
+
+
+def central(row: np.ndarray, column: np.ndarray, geometry: np.ndarray) -> np.ndarray:
+    """Which pixels ``[N]`` belong to the block of `SIDE` x `SIDE` about the centre; bool."""
+    near_row = np.abs(row - geometry[0]) <= SIDE / 2
+    return near_row & (np.abs(column - geometry[1]) <= SIDE / 2)
+
+
+def matrix(
+    row: jax.Array, column: jax.Array, geometry: jax.Array, modes: tuple[int, ...], nodes: int
+) -> jax.Array:
+    """Means of pixels per unit of s A_m(s), ``[N, _POINTS, M]``.
+
+    Args:
+        row, column: middles of the pixels, from the middle of the picture, ``[N]``.
+        geometry: `geometry.NAMES`.
+        modes: m.
+        nodes: of Gauss's rule.
+    """
+    xi, eta, weight = _rule(nodes)
+    r, c = row - geometry[0], column - geometry[1]
+    corners = np.array([(-0.5, -0.5), (-0.5, 0.5), (0.5, 0.5), (0.5, -0.5)], np.float32)
+    start = jnp.stack([r, c], axis=-1)[:, None] + corners  # [N, 4, 2]
+    edge = jnp.roll(start, -1, axis=1) - start
+    area = start[..., 1] * edge[..., 0] - start[..., 0] * edge[..., 1]  # [N, 4]
+    point = (start[..., None, :] + eta[:, None] * edge[..., None, :]) * xi[:, None]
+    z, x, log_area = geo.to_ideal(
+        point[..., 0] + geometry[0], point[..., 1] + geometry[1], geometry
+    )
+    s = jnp.sqrt(jnp.maximum(z * z + x * x, 1e-14))
+    # xi / s is finite at the centre
+    amount = area[..., None] * (weight * xi) * jnp.exp(log_area) / s
+    place = jnp.sqrt(s / _REACH) * (_POINTS - 4) + 1
+    flat = (len(row), -1)
+    taps = _kernel(place.reshape(flat)[..., None] - jnp.arange(_POINTS, dtype=jnp.float32))
+    waves = jnp.stack(cosines((z / s).reshape(flat), modes), axis=-1)
+    waves = waves * amount.reshape(flat)[..., None]
+    return jnp.einsum("npg,npm->ngm", taps, waves, precision="highest")
+
+
+def _kernel(x: jax.Array) -> jax.Array:
+    """Weight of a point at the distance x (in steps) in cubic Lagrange interpolation."""
+    a = jnp.abs(x)
+    inner = 1 - a * (0.5 + a * (1 - 0.5 * a))
+    outer = 1 - a * (11 / 6 - a * (1 - a / 6))
+    return jnp.where(a <= 1, inner, jnp.where(a < 2, outer, 0.0))
+
+
+def distances() -> np.ndarray:
+    """Distances of the points of the grid, pixels; the first repeats the third."""
+    q = (np.arange(_POINTS) - 1.0) / (_POINTS - 4)
+    return _REACH * q * q
+
+
+@functools.partial(jax.jit, static_argnames=("kind", "lengths"))
+def _central_columns(parameters, amplitudes, variance, kind, lengths):
+    s = jnp.asarray(np.maximum(distances(), 1e-4), jnp.float32)
+    units, slopes = series_at(s, parameters, amplitudes, kind, variance)
+    series = jnp.einsum("gml,l->gm", units, amplitudes, precision="highest")
+    return series, jnp.concatenate([slopes[..., :lengths], units], axis=-1)
+
+
+def central_series(
+    shell: Shell, values: np.ndarray, modes: tuple[int, ...], variance: float
+) -> tuple[jax.Array, jax.Array]:
+    """s A_m(s) of a shell ``[_POINTS, M]``, and its derivatives ``[_POINTS, M, size]``."""
+    lengths, amplitudes = shell.split(values)
+    kind = Kind(shell.shape, (0, *shell.orders), modes)
+    single = (np.asarray(x, np.float32) for x in (lengths, amplitudes, variance))
+    return _central_columns(*single, kind, shell.lengths)
+
+
+@functools.partial(jax.jit, static_argnames=("layout", "nodes"))
+def means(
+    series: jax.Array, slopes: jax.Array, frame: Frame, chunk: Chunk, layout: Layout, nodes: int
+):
+    """Means of the central pixels and their derivatives by all parameters.
+
+    Args:
+        series: s A_m(s), ``[_POINTS, M]``.
+        slopes: its derivatives by the parameters of all shells, ``[_POINTS, M, S]``.
+        frame: the rest of the model.
+        chunk: the pixels, ``[1, N]``.
+        layout: what is free.
+        nodes: of Gauss's rule.
+
+    Returns:
+        ``[1, N]`` and ``[N, P]``, without the off picture.
+    """
+    row, column = chunk.row[0], chunk.column[0]
+    unit = row / frame.half, column / frame.half
+    response = chunk.exposure[0]
+    terms = smooth_terms(*unit, EFFICIENCY_TERMS + 1)[1:]
+    if layout.efficiency:
+        response = response * jnp.exp(sum(frame.efficiency[k] * t for k, t in enumerate(terms)))
+    to_pixels = matrix(row, column, frame.geometry, layout.modes, nodes)
+    signal = response * jnp.einsum("ngm,gm->n", to_pixels, series, precision="highest")
+    jacobian = [response[:, None] * jnp.einsum("ngm,gms->ns", to_pixels, slopes)]
+    for index in layout.geometry:
+        direction = jnp.asarray(np.eye(len(geo.NAMES), dtype=np.float32)[index])
+
+        def along(geometry):
+            moved = matrix(row, column, geometry, layout.modes, nodes)
+            return jnp.einsum("ngm,gm->n", moved, series)
+
+        change = jax.jvp(along, (frame.geometry,), (direction,))[1]
+        jacobian.append((response * change)[:, None])
+    background = smooth_terms(*unit, layout.background)
+    mean = signal + response * sum(frame.background[k] * t for k, t in enumerate(background))
+    jacobian += [(response * term)[:, None] for term in background]
+    if layout.efficiency:
+        jacobian += [(mean * term)[:, None] for term in terms]
+    return mean[None], jnp.concatenate(jacobian, axis=-1)
+
+
+@functools.partial(jax.jit, static_argnames="layout")
+def evaluate(mean: jax.Array, jacobian: jax.Array, frame: Frame, chunk: Chunk, layout: Layout):
+    """Half the deviance, score ``[P]`` and information ``[P, P]`` of the central pixels."""
+    half, residual, weight, base = noise(mean, frame, chunk, layout)
+    if layout.off_scale:
+        jacobian = jnp.concatenate([jacobian, base[0][:, None]], axis=-1)
+    weighted = jacobian * weight[0][:, None]
+    return (
+        jnp.sum(half),
+        jnp.matmul(residual[0], jacobian, precision="highest"),
+        jnp.matmul(weighted.T, jacobian, precision="highest"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Center:
+    """The central pixels of a picture.
+
+    Attributes:
+        chunk: on the device, ``[1, N]``; N is `SIDE` squared, pixels that are not there have no
+            exposure.
+        place: flat indices of the pixels that are there, ``[n]``; they come first.
+        nodes: of Gauss's rule.
+    """
+
+    chunk: Chunk
+    place: np.ndarray
+    nodes: int
+
+
+def gather(
+    inside: np.ndarray,
+    row: np.ndarray,
+    column: np.ndarray,
+    counts: np.ndarray,
+    exposure: np.ndarray,
+    off: np.ndarray | None,
+    width: float,
+) -> Center:
+    """Takes the central pixels out of flat arrays ``[N]``; `width` is of the narrowest shell."""
+    place = np.flatnonzero(inside)
+    missing = SIDE * SIDE - len(place)
+
+    def padded(values, empty=0.0):
+        taken = np.append(values[place], np.full(missing, empty))
+        return jnp.asarray(taken[None], jnp.float32)
+
+    far = 100.0 + np.abs(row).max()
+    chunk = Chunk(
+        padded(row, far), padded(column, far), padded(counts), padded(exposure),
+        None if off is None else padded(off), jnp.zeros(1, jnp.int32),
+    )  # fmt: skip
+    return Center(chunk, place, _NODES[int(width < _NARROW)])
