@@ -18,6 +18,7 @@ from sevi_jax.model.picture_model import Evaluation, Model, Values
 
 _DAMPING = 1e-3  # of the first step, relative to the diagonal of the information
 _LARGEST_DAMPING = 1e7
+_SETTLED = 0.01  # a step of a tenth of an error that does not help is the end
 _SMALLEST_TAIL = 2e-3  # of sigma
 _GEOMETRY_STEP = 1.0  # most that the origin moves in a step, in the smallest width of a shell
 
@@ -186,6 +187,9 @@ def search(
             damping = max(damping, 1e-9)
         else:
             damping = max(8 * damping, _DAMPING)
+            if gain < _SETTLED:  # what is left to gain drowns in rounding
+                reason = Reason.CONVERGED
+                break
             if damping > _LARGEST_DAMPING:
                 at_end = _at_limits(values, model, limits)
                 reason = Reason.BOUND if at_end else Reason.STUCK

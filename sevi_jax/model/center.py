@@ -2,10 +2,11 @@
 
 There the density in the middle of a pixel says little of its mean. Every pixel is cut into four
 triangles with one corner in the centre (areas have signs, so that the centre may lie anywhere)
-and each is integrated by Gauss's rule in Duffy's coordinates, xi from the centre outwards and eta
-along the edge of the pixel: the area element is proportional to xi, as s is, and what is left,
-s A_m(s), is smooth. The series is known at distances s = s_max q^2 with q even, sharp: a known blur
-counts, the width of the pixel does not.
+and each is integrated by Gauss's rule, in xi from the centre outwards and in u along the edge of
+the pixel, where eta = eta_0 + a sinh u is the place on the edge and a its distance from the centre:
+then the element of area over s is a du dxi, and what is left, s A_m(s), is smooth. The series is
+known at distances s = s_max q^2 with q even, sharp: a known blur counts, the width of the pixel
+does not.
 
 So the means are one matrix (pixels times points of this grid and modes) times the series.
 """
@@ -72,13 +73,20 @@ def matrix(
     start = jnp.stack([r, c], axis=-1)[:, None] + corners  # [N, 4, 2]
     edge = jnp.roll(start, -1, axis=1) - start
     area = start[..., 1] * edge[..., 0] - start[..., 0] * edge[..., 1]  # [N, 4]
-    point = (start[..., None, :] + eta[:, None] * edge[..., None, :]) * xi[:, None]
+    # the edge has the length 1; its point nearest to the centre is at `foot`, `away` from it
+    away = jnp.maximum(jnp.abs(area), 1e-6)
+    foot = -jnp.sum(start * edge, axis=-1)
+    begin, end = jnp.arcsinh(-foot / away), jnp.arcsinh((1 - foot) / away)
+    u = begin[..., None] + (end - begin)[..., None] * eta
+    along = foot[..., None] + away[..., None] * jnp.sinh(u)
+    point = (start[..., None, :] + along[..., None] * edge[..., None, :]) * xi[:, None]
     z, x, log_area = geo.to_ideal(
         point[..., 0] + geometry[0], point[..., 1] + geometry[1], geometry
     )
     s = jnp.sqrt(jnp.maximum(z * z + x * x, 1e-14))
-    # xi / s is finite at the centre
-    amount = area[..., None] * (weight * xi) * jnp.exp(log_area) / s
+    # the distance on the detector is xi times that of the point on the edge, away cosh u
+    stretch = xi * away[..., None] * jnp.cosh(u) / s
+    amount = (area * (end - begin))[..., None] * weight * jnp.exp(log_area) * stretch
     place = jnp.sqrt(s / _REACH) * (_POINTS - 4) + 1
     flat = (len(row), -1)
     taps = _kernel(place.reshape(flat)[..., None] - jnp.arange(_POINTS, dtype=jnp.float32))
