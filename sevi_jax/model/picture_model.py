@@ -182,20 +182,24 @@ class PictureModel:
         if not used.all():
             row, column, distance = row[used], column[used], distance[used]
         self.used = used
-        arrays = [row, column] + [
-            None if a is None else a.ravel()[used] for a in (data.counts, data.exposure, data.off)
-        ]
+        counts, exposure = data.counts.ravel()[used], data.exposure.ravel()[used]
+        off = None if data.off is None else data.off.ravel()[used]
         self.center = None
         self.outside = np.ones(len(row), bool)
         if self.slow:
             inside = center.central(row, column, values.geometry)
             if inside.any():
-                self.center = center.gather(inside, *arrays, min(v[1] for v in values.shells))
-                self.outside = ~inside
-                distance = distance[self.outside]
-                arrays = [None if a is None else a[self.outside] for a in arrays]
+                self.center = center.gather(
+                    inside, row, column, counts, exposure, off, min(v[1] for v in values.shells)
+                )
+                self.outside = out = ~inside
+                distance, row, column = distance[out], row[out], column[out]
+                counts, exposure = counts[out], exposure[out]
+                off = None if off is None else off[out]
         points = int(np.ceil((distance.max() / step + 16) / 256)) * 256
-        self.sorted: Sorted = sort_pixels(distance, *arrays, step, points)
+        self.sorted: Sorted = sort_pixels(
+            distance, row, column, counts, exposure, off, step, points
+        )
         self.sorted_geometry = np.array(values.geometry)
         self.grid = Grid(modes_of(self.model.shells), step, points, data.variance)
         self.floor = FLOOR * float(data.counts.ravel()[used].mean())
