@@ -4,11 +4,13 @@
   python -m sevi_jax.evaluate --workdir=runs/quick
 
 A network for one shell takes each distribution of a file with many; one for two shells takes pairs
-of them, inner first, or the whole of a file that holds a pair. Without --data, pictures are drawn
-electron by electron from the prior of the run. --output gets report.json and figures; the table on
-the terminal shows the distance of the angular densities. --fit fits the likelihood to every picture
-too, from the network's answer or from the picture alone, and says how near the Cramer-Rao bound the
-fits come and whether their errors hold.
+of them, inner first, or the whole of a file that holds a pair. Of an image set with its shells (as
+sevi_jax.synthesize --kind=images writes it) each picture is taken. Without --data, pictures are
+drawn electron by electron from the prior of the run. --output gets report.json and figures; the
+table on the terminal shows the distance of the angular densities, the worst pictures with what
+makes them hard, and where the truth has orders that the network has not. --fit fits the likelihood
+to every picture too, from the network's answer or from the picture alone, and says how near the
+Cramer-Rao bound the fits come and whether their errors hold.
 """
 
 import pathlib
@@ -18,7 +20,9 @@ from absl import flags
 from sevi_jax import commands
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-_DATA = flags.DEFINE_list("data", [], "Files train<num>.h5, of either kind.")
+_DATA = flags.DEFINE_list(
+    "data", [], "Files train<num>.h5 of either kind, or image sets with their shells."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the report; <workdir>/report.")
 _PAIRS = flags.DEFINE_integer("pairs", 256, "Pairs of distributions at most, per file.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the choice of pairs.", 0)
@@ -61,6 +65,8 @@ def _evaluate(workdir: pathlib.Path, files: list[pathlib.Path], output: pathlib.
     run = load_run(workdir)
     if run.network.shells == 1:
         commands.refuse(("pairs", "seed"), "is for networks of two shells")
+    elif files and not any(cases.is_paired(file) for file in files):
+        commands.refuse(("pairs", "seed"), "is for files of many distributions, which none is")
     judged, fits = [], []
     image, shells = run.network.image, run.network.shells
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import small
-from test_cli import listing
+from command_line import listing
 
 MEMORY = 1024  # MiB
 # A process counts what its parent had in memory as its own peak until it starts its program; so a

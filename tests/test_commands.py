@@ -206,6 +206,11 @@ def test_pairs_are_refused_for_a_network_of_one_shell(folder):
     assert_refused(folder, "--pairs is for networks of two shells", *line)
 
 
+def test_pairs_are_refused_where_there_are_none(folder):
+    line = ("evaluate", "--workdir=two", "--data=train0.h5", "--seed=3")
+    assert_refused(folder, "--seed is for files of many distributions, which none is", *line)
+
+
 @pytest.mark.parametrize(
     ("module", "args", "message"),
     [

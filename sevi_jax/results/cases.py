@@ -1,4 +1,4 @@
-"""Pictures with known shells from `train<num>.h5` files, for the evaluation of a network."""
+"""Pictures with known shells, from `train<num>.h5` files and image sets, to judge a network."""
 
 import dataclasses
 import pathlib
@@ -9,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax.data.events import EventCounts, Truth, count_electrons, file_kind, read_truth
+from sevi_jax.data.fields import HDF5_SUFFIXES
+from sevi_jax.data.image_sets import has_truth, read_image_set
+from sevi_jax.data.picture import rebin
 from sevi_jax.errors import InputError
 from sevi_jax.physics.types import ShellParams
 
@@ -21,7 +24,8 @@ class Cases:
 
     Attributes:
         file: the file.
-        ids: distribution ids ``[n, S]``; sphere ids for a file of the first kind.
+        ids: distribution ids ``[n, S]``; sphere ids for a file of the first kind; for an image set
+            the ImageId, for every shell.
         counts: ``[n, size, size]`` uint32.
         radius: ``[n, S]``, half-widths.
         beta: ``[n, S, N]``, all orders that the file has.
@@ -85,6 +89,35 @@ def _combined(
         )
 
 
+def is_paired(file: pathlib.Path) -> bool:
+    """Whether a network for two shells takes pairs from a file."""
+    return file.suffix.lower() in HDF5_SUFFIXES and file_kind(file) == "distributions"
+
+
+def _of_image_set(file: pathlib.Path, shells: int, size: int) -> Iterator[Cases]:
+    """The pictures of an image set."""
+    for part in read_image_set(file):
+        found = part.radius.shape[1]
+        if found != shells:
+            raise InputError(
+                f"{file}: table Shells has {found} shells a picture, expected {shells} as the "
+                "network of this run"
+            )
+        counts = [
+            rebin(counts, size, f"{file}[{identity}]")
+            for identity, counts in zip(part.ids, part.counts, strict=True)
+        ]
+        yield Cases(
+            file=file,
+            ids=np.repeat(part.ids[:, None], shells, axis=1),
+            counts=np.stack(counts),
+            radius=part.radius,
+            beta=part.beta,
+            sigma=part.sigma,
+            electrons=part.electrons,
+        )
+
+
 def read_cases(
     file: pathlib.Path, shells: int, size: int, *, pairs: int, seed: int, progress: bool = True
 ) -> Iterator[Cases]:
@@ -92,10 +125,10 @@ def read_cases(
 
     One shell: every distribution of a file of the second kind. Two shells: pairs of distributions
     of a file of the second kind, all or `pairs` of them chosen by the seed, or the whole of a file
-    of the first kind, from its DetectedElectrons.
+    of the first kind, from its DetectedElectrons. An image set gives each of its pictures.
 
     Args:
-        file: a `train<num>.h5` of either kind.
+        file: a `train<num>.h5` of either kind, or an image set with its shells.
         shells: 1 or 2.
         size: pixels along each side of the pictures.
         pairs: pairs of distributions at most.
@@ -105,10 +138,14 @@ def read_cases(
     Raises:
         InputError: if the file is of no such kind, or damaged.
     """
-    kind = file_kind(file)
+    kind = file_kind(file) if file.suffix.lower() in HDF5_SUFFIXES else "pictures"
+    if kind == "images" and has_truth(file):
+        yield from _of_image_set(file, shells, size)
+        return
     if kind not in ("distributions", "pair"):
         raise InputError(
-            f"{file}: no truth to compare with, expected the table DistributionParameters or Truth"
+            f"{file}: no truth to compare with, expected an .h5 with the table "
+            "DistributionParameters, Truth or Shells"
         )
     truth = read_truth(file)
 

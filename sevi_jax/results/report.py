@@ -23,6 +23,7 @@ from sevi_jax.results.judged_fits import JudgedFit, summarise_fits
 from sevi_jax.synthesis.pipeline import Pictures
 from sevi_jax.synthesis.prior import beta_moments
 
+_WORST = 3  # pictures that the table shows
 _FIGURES = ("betas", "errors", "distance", "median_picture", "efficiency", "coverage")
 
 
@@ -165,7 +166,9 @@ def write_report(
     (half-widths) where R is predicted; the same per file under ``files``; ``images``, a list with
     ``file``, ``distribution_ids``, ``electrons``, ``distance``, ``beta_true``, ``beta_pred``; and
     where it comes from: ``run`` {workdir, step, seed, devices}, ``versions``, and ``revision``, the
-    git revision of the program (null where it is not run from a checkout).
+    git revision of the program (null where it is not run from a checkout). ``orders`` has the
+    highest one of the truth and of the network, and the mean distance that is due to orders that
+    the network has not; ``worst`` the pictures of the largest distances with what makes them hard.
 
     Args:
         folder: made if missing.
@@ -185,6 +188,8 @@ def write_report(
         "convention": CONVENTION,
         "files": {file: summarise([x for x in judged if x.file == file]) for file in files},
         **run.source,
+        "orders": _orders(judged),
+        "worst": [_worst(run, x) for x in sorted(judged, key=lambda x: -x.distance)[:_WORST]],
         "images": [
             {
                 "file": x.file,
@@ -221,6 +226,59 @@ def write_report(
     with replacing(folder / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n")
     return report
+
+
+def _orders(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Highest orders of truth and network, and what the missing ones contribute to the distance."""
+    known, predicted = judged[0].beta_pred.shape[-1], [x.beta_true for x in judged]
+    highest = max(
+        (2 * int(np.flatnonzero(beta.any(axis=0))[-1]) + 2 for beta in predicted if beta.any()),
+        default=0,
+    )
+    return {
+        "truth": highest,
+        "network": 2 * known,
+        "distance_of_missing": float(np.mean([_missing(x) for x in judged])),
+    }
+
+
+def _missing(judged: Judged) -> float:
+    """The distance of a prediction that is right in every order that the network has."""
+    beta = judged.beta_true
+    kept = _cut(beta, judged.beta_pred.shape[-1])
+    return float(losses.distance(kept.astype(np.float32), beta.astype(np.float32)))
+
+
+def _worst(run: Run, judged: Judged) -> dict[str, Any]:
+    """One picture with what makes it hard for the network."""
+    prior, radius = run.network.prior, np.sort(judged.radius_true)
+    causes = []
+    apart = float(np.diff(radius).min()) if len(radius) > 1 else None
+    if apart is not None and apart < 2 * np.mean([shell.sigma for shell in prior]):
+        causes.append(f"radii {apart:.3f} apart")
+    few = sum(shell.electrons[0] for shell in prior)
+    if judged.electrons < 0.5 * few:
+        causes.append(f"{judged.electrons} electrons, where the prior has {few} and more")
+    low = min(shell.radius[0] for shell in prior)
+    high = max(shell.radius[1] for shell in prior)
+    causes += [f"R {x:.3f} outside {low:g} to {high:g}" for x in radius if not low <= x <= high]
+    if judged.distance > 0 and (missing := _missing(judged)) > 0.3 * judged.distance:
+        causes.append(f"{missing:.4f} of it by orders that the network has not")
+    for place, (shell, beta) in enumerate(zip(prior, judged.beta_true, strict=True)):
+        for (least, most, _, _), value, order in zip(
+            shell.beta, beta, even_orders(len(beta)), strict=False
+        ):
+            if not least <= value <= most:
+                causes.append(f"shell {place + 1}: beta_{order} = {value:.3f} outside the prior")
+                break
+    return {
+        "file": judged.file,
+        "distribution_ids": judged.ids,
+        "distance": judged.distance,
+        "radius": radius.tolist(),
+        "electrons": judged.electrons,
+        "causes": causes,
+    }
 
 
 def _fit_entry(found: JudgedFit) -> dict[str, Any]:
@@ -283,11 +341,39 @@ def table(report: dict[str, Any]) -> str:
     rmse = ", ".join(f"beta_{order} {value:.4f}" for order, value in report["beta_rmse"].items())
     lines.append(f"rms error of {rmse}")
     lines.append(f"  ({CONVENTION})")
+    lines += _order_lines(report["orders"])
+    lines += _worst_lines(report["worst"])
     if "fit" in report:
         lines += _fit_lines(report["fit"])
     if "radius_mae" in report:
         lines.append(f"mean absolute error of R {report['radius_mae']:.5f} half-widths")
     return "\n".join(lines)
+
+
+def _order_lines(orders: dict[str, Any]) -> list[str]:
+    """Says where the truth has orders that the network has not."""
+    if orders["truth"] <= orders["network"]:
+        return []
+    return [
+        f"the truth has orders up to {orders['truth']}, the network up to {orders['network']}: "
+        f"those missing count as 0 predicted, {orders['distance_of_missing']:.4f} of distance on "
+        "average if all else were right"
+    ]
+
+
+def _worst_lines(worst: Sequence[dict[str, Any]]) -> list[str]:
+    """The pictures of the largest distances."""
+    lines = ["worst pictures:"]
+    for found in worst:
+        name = (
+            "held out" if found["file"] is None else f"{found['file']} {found['distribution_ids']}"
+        )
+        radii = ", ".join(f"{x:.3f}" for x in found["radius"])
+        cause = "; ".join(found["causes"]) or "nothing unusual"
+        lines.append(
+            f"  {found['distance']:.4f}  {name}: R {radii}, {found['electrons']} electrons: {cause}"
+        )
+    return lines
 
 
 def _fit_lines(fit: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import small
 
+from sevi_jax.data.writers import ImageSetWriter
 from sevi_jax.errors import InputError
 from sevi_jax.results import cases
 
@@ -138,3 +139,74 @@ def test_file_without_truth_is_refused(tmp_path):
         del file["Truth"]
     with pytest.raises(InputError, match=r"electrons\.h5: no truth to compare with"):
         read(path, 2)
+
+
+def image_set(path, radius=((0.7, 0.4), (0.3, 0.6), (0.5, 0.8)), size=64, **changes):
+    """Three pictures of two shells, not sorted by radius, nor by number; by h5py alone."""
+    rng = np.random.default_rng(3)
+    radius = np.array(radius)
+    pictures, shells = radius.shape
+    columns = {
+        "ImageId": np.repeat(np.arange(pictures, dtype="i4")[::-1], shells),
+        "ShellId": np.tile(np.arange(shells, dtype="u1"), pictures),
+        "R": radius[::-1].ravel(),
+        "sigma_R": 0.01 * radius[::-1].ravel(),
+        "electrons": rng.integers(100, 200, radius.size),
+        "beta": radius[::-1].ravel()[:, None] * np.arange(1, 15),
+    } | changes
+    with h5py.File(path, "w") as file:
+        file["images"] = rng.poisson(2.0, (pictures, size, size)).astype("u4")
+        file["Shells"] = small.rows(**columns)
+    return path
+
+
+def test_image_set_gives_its_pictures_with_their_shells_inner_first(tmp_path):
+    path = image_set(tmp_path / "images.h5")
+    ids, counts, radius, beta = read(path, 2)
+    assert ids.tolist() == [[0, 0], [1, 1], [2, 2]]
+    np.testing.assert_allclose(radius, [[0.4, 0.7], [0.3, 0.6], [0.5, 0.8]])
+    np.testing.assert_allclose(beta, radius[..., None] * np.arange(1, 15))
+    with h5py.File(path) as file:
+        images = file["images"][:]
+    # a network for 32 pixels sees blocks of 2 x 2
+    np.testing.assert_array_equal(counts, images.reshape(3, 32, 2, 32, 2).sum(axis=(2, 4)))
+
+
+def test_image_set_that_was_written_is_read_back(tmp_path):
+    rng = np.random.default_rng(0)
+    radius = np.sort(rng.uniform(0.3, 0.9, (5, 2)), axis=1)
+    shells = radius, rng.uniform(0.005, 0.009, (5, 2)), rng.integers(1, 9, (5, 2))
+    counts, beta = rng.poisson(1.0, (5, 32, 32)), rng.normal(size=(5, 2, 3))
+    with ImageSetWriter(tmp_path / "a.h5", orders=3) as writer:
+        writer.add(counts, *shells, beta)
+    (part,) = cases.read_cases(tmp_path / "a.h5", 2, 32, pairs=1, seed=0)
+    found = (part.counts, part.radius, part.sigma, part.electrons, part.beta)
+    for one, other in zip(found, (counts, *shells, beta), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shells", "message"),
+    [
+        ({}, 1, "table Shells has 2 shells a picture, expected 1 as the network of this run"),
+        ({"ImageId": np.array([0, 0, 1, 1, 3, 3], "i4")}, 2, "field ImageId: found 6 rows with Im"),
+        ({"ImageId": np.array([0, 0, 0, 1, 2, 2], "i4")}, 2, "as many rows for each of the 3 pict"),
+        ({"R": [0.1, 0.2, 0.3, np.nan, 0.4, 0.5]}, 2, "field R: found a value that is not finite"),
+        ({"size": 48}, 2, "found 48 x 48 pixels, expected a multiple of 32 x 32"),
+    ],
+)
+def test_image_set_that_does_not_fit_is_refused(tmp_path, changes, shells, message):
+    path = image_set(tmp_path / "images.h5", **changes)
+    with pytest.raises(InputError) as error:
+        read(path, shells)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_image_set_without_shells_and_plain_pictures_have_no_truth(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = np.ones((2, 32, 32))
+    np.save(tmp_path / "b.npy", np.ones((32, 32)))
+    for name in ("a.h5", "b.npy"):
+        with pytest.raises(InputError, match=f"{name}: no truth to compare with"):
+            read(tmp_path / name, 2)

@@ -188,3 +188,63 @@ def test_loss_curve_is_drawn_from_the_metrics(tmp_path):
     (tmp_path / metrics).write_bytes((small.trained_run() / metrics).read_bytes())
     report.write_loss_curve(tmp_path)
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def hard(name, *, radius=(0.45, 0.75), counts=3.0, beta=None, orders=12):
+    """One picture; by default as the prior has them (some 6000 electrons)."""
+    prior = run().network.prior[0].beta
+    inside = [(low + high) / 2 for low, high, _, _ in prior]
+    beta = np.array([inside, inside]) if beta is None else beta
+    return Cases(
+        file=name,
+        ids=np.array([[3, 7]]),
+        counts=np.random.default_rng(0).poisson(counts, (1, 32, 32)).astype(np.uint32),
+        radius=np.array([radius]),
+        beta=beta[None],
+        sigma=np.full((1, 2), 0.01),
+        electrons=np.full((1, 2), 2048.0),
+    )
+
+
+def reported(tmp_path, *parts):
+    judged = [x for part in parts for x in report.judge_cases(run(), part)]
+    found = report.write_report(tmp_path, run(), judged)
+    return found, report.table(found)
+
+
+def test_table_shows_the_worst_pictures_and_what_makes_them_hard(tmp_path):
+    usual = hard("a.h5")
+    wide = usual.beta[0] + np.eye(2, 12) * [[9.0], [0.0]]
+    for part, cause in (
+        (usual, "nothing unusual"),
+        (hard("a.h5", radius=(0.5, 0.503)), "radii 0.003 apart"),
+        (hard("a.h5", counts=1.0), " electrons, where the prior has 4000 and more"),
+        (hard("a.h5", radius=(0.5, 0.95)), "R 0.950 outside 0.3 to 0.9"),
+        (hard("a.h5", beta=wide), f"shell 1: beta_2 = {wide[0, 0]:.3f} outside the prior"),
+    ):
+        found, table = reported(tmp_path, part)
+        (line,) = table.split("worst pictures:\n")[1].splitlines()[:1]
+        assert line.startswith(f"  {found['distance']['mean']:.4f}  a.h5 [3, 7]: R 0."), line
+        assert f"{part.counts.sum()} electrons: " in line
+        assert line.endswith(cause) or f": {cause}" in line or cause in line, line
+        assert ("nothing unusual" in line) == (part is usual), line
+    found, _ = reported(tmp_path, *(some_cases(f"{x}.h5", 3, 12) for x in "ab"))
+    distance = sorted((x["distance"] for x in found["images"]), reverse=True)
+    assert [x["distance"] for x in found["worst"]] == distance[:3]
+
+
+def test_orders_that_the_network_has_not_are_said(tmp_path):
+    """The distance of the true density to itself without them, by quadrature."""
+    rng = np.random.default_rng(2)
+    beta = rng.normal(0.0, 0.3, (2, 14))
+    found, table = reported(tmp_path, hard("a.h5", beta=beta))
+    missing = distances(beta[:, :12], beta)
+    assert found["orders"] == {
+        "truth": 28, "network": 24, "distance_of_missing": pytest.approx(missing, rel=1e-4)
+    }  # fmt: skip
+    assert "the truth has orders up to 28, the network up to 24: those missing count" in table
+    assert f"{missing:.4f} of distance on average" in table
+    beta[:, 12:] = 0
+    found, table = reported(tmp_path, hard("a.h5", beta=beta))
+    assert found["orders"]["truth"] == 24
+    assert "orders up to" not in table
