@@ -15,6 +15,10 @@ compared; then the sides take turns, so that a busy moment of the machine meets 
   folded    the complete step on the quadrant that the picture is folded onto: the same information
             on a quarter of the pixels
 
+With --forms nothing is compared with PyTorch. Instead the complete step is timed with all of the
+CPU's own forms of layers (`sevi_jax.network.cpu`), without each of them, and with none of them, in
+turns: how much longer the step takes without a form is what the form gains.
+
 Compilation is not counted. Use a machine that does nothing else.
 """
 
@@ -35,7 +39,7 @@ import optax
 
 from sevi_jax import memory
 from sevi_jax.config import default_config
-from sevi_jax.network import losses
+from sevi_jax.network import cpu, losses
 from sevi_jax.network.network import ShellNetwork
 from sevi_jax.network.training.loop import Trainer
 from sevi_jax.prng import root_key
@@ -229,6 +233,40 @@ def measure(size: int, torch: Torch, repeats: int, steps: int) -> dict:
     return row | {"times": times}
 
 
+def measure_forms(size: int, depth: int, batch: int, repeats: int, steps: int) -> dict:
+    """Times the complete step of one size with and without each form; seconds per step."""
+    chosen = {"all": cpu.FORMS, "none": ()}
+    chosen |= {f"without {form}": [x for x in cpu.FORMS if x != form] for form in cpu.FORMS}
+    held: dict[str, list] = {}
+    for name, forms in chosen.items():
+        with cpu.only(forms):
+            trainer = trainer_of(size, depth, batch, fold=False)
+            state, metrics = trainer.step(trainer.initial_state(), trainer.root)  # compiles
+            float(metrics["loss"])
+            held[name] = [trainer, state]
+    times: dict[str, list[float]] = {name: [] for name in held}
+    for _ in range(repeats):
+        for name, pair in held.items():
+            for _ in range(steps):
+                start = time.perf_counter()
+                pair[1], metrics = pair[0].step(pair[1], pair[0].root)
+                float(metrics["loss"])
+                times[name].append(time.perf_counter() - start)
+    seconds = {name: statistics.median(values) for name, values in times.items()}
+    gains = {form: seconds[f"without {form}"] / seconds["all"] - 1 for form in cpu.FORMS}
+    row = {"size": size, "depth": depth, "batch": batch, "seconds": seconds}
+    return row | {"gains": gains, "times": times}
+
+
+def print_forms(row: dict) -> None:
+    """Prints what each form gains at one size, as a share of the step with all of them."""
+    seconds = row["seconds"]
+    start = f"{row['size']}x{row['size']}, ResNet-{row['depth']}, batch {row['batch']}"
+    print(f"{start}: all forms {seconds['all']:.3f} s, none {seconds['none']:.3f} s")
+    for form, gain in row["gains"].items():
+        print(f"  {form:<12}{gain:>7.0%}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -238,6 +276,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="turns")
     parser.add_argument("--steps", type=int, default=3, help="steps a turn")
     parser.add_argument("--output", type=pathlib.Path, help="JSON")
+    parser.add_argument("--forms", action="store_true", help="what each form for the CPU gains")
     parser.add_argument(
         "--system-malloc",
         action="store_true",
@@ -246,6 +285,15 @@ def main() -> None:
     options = parser.parse_args()
     if not options.system_malloc:
         memory.keep()
+    if options.forms:
+        rows = []
+        sizes = [size for size in options.sizes if size < 1024]
+        print(f"jax {jax.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+        for size in sizes:
+            rows.append(measure_forms(size, *CASES[size], options.repeats, options.steps))
+            print_forms(rows[-1])
+        write_rows(options.output, rows)
+        return
     torch = Torch(options.torch or torch_python())
     print(f"jax {jax.__version__}, torch {torch.version}, {os.cpu_count()} cores, load "
           f"{os.getloadavg()[0]:.1f}")  # fmt: skip
@@ -259,8 +307,13 @@ def main() -> None:
         cells = "".join(f"{row[name]:>9.3f}s{row[f'{name}_ratio']:>7.2f}" for name in names)
         start = f"{f'{size}x{size}':<12}{row['depth']:>7}{row['batch']:>6}"
         print(f"{start}{row['torch']:>9.3f}s{cells}", flush=True)
-    if options.output:
-        options.output.write_text(json.dumps(rows, indent=1) + "\n")
+    write_rows(options.output, rows)
+
+
+def write_rows(path: pathlib.Path | None, rows: list[dict]) -> None:
+    """Writes the measurements as JSON, if a file is named."""
+    if path:
+        path.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

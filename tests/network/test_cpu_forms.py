@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from sevi_jax.network import cpu, resnet
 from sevi_jax.network.cpu import winograd
 from sevi_jax.network.cpu.conv import conv_general_dilated
 from sevi_jax.network.cpu.norm import BatchNorm
@@ -128,3 +129,34 @@ def test_normalisation_is_that_of_flax(train, size):
 
     for found, expected in zip(*map(jax.tree.leaves, map(results, (mine, flax))), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def _program(forms, pictures):
+    """What JAX makes of a gradient through all kinds of layers, as text."""
+    network = resnet.ResNet(depth=18, outputs=3, width=64)
+    variables = jax.eval_shape(lambda: network.init(jax.random.key(0), pictures, False))
+
+    def loss(variables):
+        found, _ = network.apply(variables, pictures, train=True, mutable=["batch_stats"])
+        return jnp.sum(found**2)
+
+    with cpu.only(forms):
+        return str(jax.make_jaxpr(jax.grad(loss))(variables))
+
+
+def test_each_form_is_switched(monkeypatch):
+    monkeypatch.setitem(resnet._STAGES, 18, ((1, 1, 0, 0), False))
+    monkeypatch.setattr(jax, "device_count", lambda: 1)  # else some gradients are left to XLA
+    pictures = np.zeros((2, 32, 32, 1), np.float32)
+    switched = [cpu.FORMS, *([x for x in cpu.FORMS if x != form] for form in cpu.FORMS), ()]
+    programs = [_program(forms, pictures) for forms in switched]
+    assert len(set(programs)) == len(switched)
+    assert _program(cpu.FORMS, pictures) == programs[0]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert _program(cpu.FORMS, pictures) == programs[-1]
+
+
+def test_unknown_form_is_refused():
+    with pytest.raises(ValueError, match="'pools' is none of"), cpu.only(["norm", "pools"]):
+        pass
+    assert cpu.uses("norm")

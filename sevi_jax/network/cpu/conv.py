@@ -27,8 +27,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from sevi_jax.network import cpu
 from sevi_jax.network.cpu import winograd
 
+_FORMS = ("matmul", "winograd", "strided", "first_layer")
 _NHWC = lax.ConvDimensionNumbers(
     lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1), out_spec=(0, 3, 1, 2)
 )
@@ -69,7 +71,7 @@ def conv_general_dilated(
         What `lax.conv_general_dilated` returns, to the rounding of the sums.
     """
     if (
-        jax.default_backend() == "cpu"
+        any(map(cpu.uses, _FORMS))
         and lhs.ndim == 4
         and lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers) == _NHWC
         and not isinstance(padding, str)
@@ -77,7 +79,8 @@ def conv_general_dilated(
         and math.prod(lhs_dilation or ()) == math.prod(rhs_dilation or ()) == 1
         and feature_group_count == 1
     ):
-        if matmul_is_faster(lhs.shape[1:3], rhs.shape[:2], window_strides, padding):
+        sizes = lhs.shape[1:3], rhs.shape[:2], window_strides, padding
+        if cpu.uses("matmul") and matmul_is_faster(*sizes):
             return conv_by_matmul(lhs, rhs, window_strides, padding, precision=precision)
         if lhs.dtype == rhs.dtype == jnp.float32:
             pairs = tuple((low, high) for low, high in padding)
@@ -129,9 +132,14 @@ def _backward(strides, padding, precision, saved, dy):
     is_alone = jax.device_count() == 1
     if is_alone and (tile := _winograd_tile(*shapes, _CHANNELS_OF_KERNEL)):
         dkernel = winograd.kernel_gradient(x, dy, tile, precision)
-    elif is_alone and x.shape[3] == 1:
+    elif is_alone and cpu.uses("first_layer") and x.shape[3] == 1:
         dkernel = _kernel_gradient_of_one_channel(x, dy, *sizes, precision)
-    elif is_alone and max(strides) > 1 and min(kernel.shape[2:]) >= _CHANNELS_OF_KERNEL:
+    elif (
+        is_alone
+        and cpu.uses("strided")
+        and max(strides) > 1
+        and min(kernel.shape[2:]) >= _CHANNELS_OF_KERNEL
+    ):
         dkernel = _kernel_gradient_by_element(x, dy, *sizes, precision)
     else:
         (dkernel,) = jax.linear_transpose(partial(by_xla, x), kernel)(dy)
@@ -207,7 +215,8 @@ def _conv_by_xla(x, kernel, strides, padding, precision):
 def _winograd_tile(shape, kernel, strides, padding, channels: int) -> int:
     """Side of the tiles of Winograd's algorithm, or 0 where it does not apply or pay."""
     if (
-        kernel[:2] != (3, 3)
+        not cpu.uses("winograd")
+        or kernel[:2] != (3, 3)
         or strides != (1, 1)
         or padding != ((1, 1), (1, 1))
         or min(kernel[2:]) < channels

@@ -17,10 +17,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from sevi_jax.network import cpu
+
 
 def batch_norm(*, train: bool, momentum: float, epsilon: float, name: str) -> nn.Module:
     """The layer that suits the backend, as for `BatchNorm`; float32."""
-    if jax.default_backend() == "cpu":
+    if cpu.uses("norm"):
         return BatchNorm(train, momentum, epsilon, name=name)
     return nn.BatchNorm(
         use_running_average=not train,

@@ -6,9 +6,10 @@ an eighth of a training step; by shifted comparisons it is 140 ms.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+from sevi_jax.network import cpu
 
 
 def max_pool(x: Array) -> Array:
@@ -20,7 +21,7 @@ def max_pool(x: Array) -> Array:
     Returns:
         [B, ceil(H / 2), ceil(W / 2), C].
     """
-    if jax.default_backend() == "cpu":
+    if cpu.uses("pool"):
         return _pool_axis(_pool_axis(x, 1), 2)
     return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
 
