@@ -132,14 +132,24 @@ def main() -> None:
     cases = {**slow_cases(), **geometry_cases()}
     columns = ["case", "drawn", "means", "apart, errors", *(f"chi2 {k}" for k in BLOCKS)]
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
-    found = {}
+    found, crashed = {}, []
     for number, (name, case) in enumerate(cases.items()):
         if options.only not in name:
             continue
-        one = found[name] = judge(case, options.electrons, options.seed + number)
+        try:
+            one = judge(case, options.electrons, options.seed + number)
+        except (ValueError, TypeError, ArithmeticError) as error:
+            crashed.append(name)
+            print(f"| {name} | crashed: {type(error).__name__}: {error} |", flush=True)
+            continue
+        found[name] = one
         cells = [name, f"{one['drawn']:.6f}", f"{one['share']:.6f}", f"{one['errors']:+.2f}"]
         cells += [f"{value:+.1f}" for value in one["chi_square"]]
         print("| " + " | ".join(cells) + " |", flush=True)
+    if crashed:
+        print("crashed: " + ", ".join(crashed))
+    if not found:
+        return
     worst = max(found, key=lambda name: abs(found[name]["errors"]))
     print(f"largest distance of a sum: {found[worst]['errors']:+.2f} errors ({worst})")
     worst = max(found, key=lambda name: max(found[name]["chi_square"]))
