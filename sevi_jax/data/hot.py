@@ -6,13 +6,13 @@ neighbours. Two hypotheses are tested, and a hot pixel contradicts both:
 
 - any place of a picture: m <= 3.3 a. The largest ratio of lines of any direction and 0.5 pixels
   (standard deviation) is 2.5, of spots of 0.8 pixels 2.6. All pixels are such places.
-- the spot in the centre: m - b <= 18 (a - b) above a background b. The largest ratio of spots of
-  0.5 pixels is 7.1, of slow shells of 0.8 pixels without any blur, whose density ends in a peak,
-  17. Few pixels are such places.
+- the spot in the centre, of which few pixels are: m - b <= 7.5 (a - b) above the lowest background
+  b around it, or m - c <= 18 (a - c) above the mean c around it. The largest ratio of spots of 0.5
+  pixels is 7.1, of slow shells of 0.8 pixels without any blur, whose density ends in a peak, 17.
 
 Given the sum of both, the counts of the pixel are binomial, which gives a p-value for each. A hot
 pixel beside another hides it: both tests are also made without the brightest neighbour, with larger
-ratios (4.5 for 2.9, and 26 for 25).
+ratios (4.5 for 2.9, 10 for 8.4 and 26 for 25).
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ from sevi_jax.data.picture import Picture
 
 FALSE_ALARMS = 5e-5  # pictures of electrons in which a pixel is wrongly called hot, or dead
 _SPOT_PIXELS = 10.0  # of a picture, at most, that lie on a spot so sharp
-# (largest m / a anywhere, largest of a spot, whether the brightest neighbour is left out)
-_RATIOS = ((3.3, 18.0, False), (4.5, 26.0, True))
+# (largest m / a anywhere, of a spot, of a peak, whether the brightest neighbour is left out)
+_RATIOS = ((3.3, 7.5, 18.0, False), (4.5, 10.0, 26.0, True))
 _HOLE = 0.5  # a pixel has no less than this share of the dimmest of its neighbours: 0.6
 _DEVIATIONS = 7.0  # of normal noise
 _LEAST = 10.0  # electrons of a hot pixel
@@ -133,6 +133,7 @@ def estimate_gain(counts: np.ndarray, used: np.ndarray) -> float:
     The value of most pixels that are alone among dark ones, if it is one value; else the variance
     over the mean in quiet small blocks, which is 1 or more for whole numbers. 0 without counts.
     """
+    counts, used = _sample(counts), _sample(used)
     alone = _isolated(np.where(used, counts, 0.0))
     if len(alone) >= _FEWEST_ALONE:  # most of them, for hot pixels are alone, too
         one = float(np.quantile(alone, 0.25, method="lower"))
@@ -167,6 +168,15 @@ def estimate_gain(counts: np.ndarray, used: np.ndarray) -> float:
     return 1.0 if whole and found < 1.5 else found
 
 
+def _sample(array: np.ndarray) -> np.ndarray:
+    """Bands of rows across a picture that is too large to be looked at whole."""
+    every = math.ceil(array.size / _STRIP)
+    if every == 1 or len(array) < 2 * _BLOCK:
+        return array
+    bands = np.arange(0, len(array) - _BLOCK + 1, every * _BLOCK)
+    return np.concatenate([array[band : band + _BLOCK] for band in bands])
+
+
 def _isolated(counts: np.ndarray) -> np.ndarray:
     """Values of the pixels above 0 whose eight neighbours are 0."""
     padded = np.pad(counts != 0, 1)
@@ -199,8 +209,11 @@ class _Strip:
         number = sum(self.shifted(offset, self.there) for offset in offsets)
         return np.asarray(values), np.asarray(number)
 
-    def background(self, chosen: np.ndarray, variance: np.ndarray | None) -> np.ndarray:
-        """The lowest mean of the rectangles around chosen pixels, less what chance can do.
+    def background(
+        self, chosen: np.ndarray, variance: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The lowest mean of the rectangles around chosen pixels, less what chance can do; and
+        their mean two pixels away.
 
         Args:
             chosen: ``[rows, W]`` bool, with N pixels.
@@ -208,18 +221,22 @@ class _Strip:
         """
         row, column = (place + _MARGIN for place in np.nonzero(chosen))
         lowest = np.full(len(row), np.inf)
+        near, near_number = np.zeros(len(row)), np.zeros(len(row))
         for rectangles, slack in _SIDES:
             for offsets in rectangles:
                 total, number = np.zeros(len(row)), np.zeros(len(row))
                 for i, k in offsets:
                     total += self.padded[row + i, column + k]
                     number += self.there[row + i, column + k]
+                if rectangles is _SIDES[0][0]:
+                    near, near_number = near + total, near_number + number
                 several = np.maximum(number, 1)
                 mean = total / several
                 spread = np.maximum(mean, 0) + 1 if variance is None else variance
                 mean = mean - slack * np.sqrt(spread / several)
                 lowest = np.where(number > 0, np.minimum(lowest, mean), lowest)
-        return np.where(np.isfinite(lowest), np.maximum(lowest, 0), 0.0)
+        lowest = np.where(np.isfinite(lowest), np.maximum(lowest, 0), 0.0)
+        return lowest, np.maximum(near / np.maximum(near_number, 1), 0)
 
 
 def _strips(counts: np.ndarray, used: np.ndarray, scale: float):
@@ -248,20 +265,19 @@ def _hot(strip: _Strip, level: float) -> np.ndarray:
     candidates &= (number > 2) & (strip.values * (number - 1) > (total - brightest) * _RATIOS[0][0])
     if not candidates.any():
         return hot
-    background = strip.background(candidates, None)
+    lowest, mean = strip.background(candidates, None)
     values, total, number, brightest = (
         array[candidates] for array in (strip.values, total, number, brightest)
     )
     found = np.zeros(len(values), bool)
-    for anywhere, of_spot, without in _RATIOS:
+    for anywhere, of_spot, of_peak, without in _RATIOS:
         rest, others = (total - brightest, number - 1) if without else (total, number)
         rest = np.maximum(rest, 0)  # of numbers that are not whole
         choices = math.log(len(_NEIGHBOURS)) if without else 0.0
-        around = rest / others
-        spot = np.where(
-            around > 0,
-            of_spot - (of_spot - 1) * background / np.maximum(around, 1e-300),
-            of_spot,
+        around = np.maximum(rest / others, 1e-300)
+        spot = np.maximum(
+            of_spot - (of_spot - 1) * np.minimum(lowest / around, 1),
+            of_peak - (of_peak - 1) * np.minimum(mean / around, 1),
         )
         for_spot = -math.log(FALSE_ALARMS / _SPOT_PIXELS)
         hot_here = _chance(values, rest, others, anywhere) < math.exp(-level - choices)
@@ -319,12 +335,12 @@ def _outliers(strip: _Strip) -> np.ndarray:
         turned = dataclasses.replace(strip, values=sign * strip.values, padded=sign * strip.padded)
         extreme = np.max([turned.shifted(o, turned.padded) for o in _NEIGHBOURS], axis=0)
         around = (sign * total - extreme) / others + _SLACK * np.sqrt(noise / others)
-        anywhere, spot, _ = _RATIOS[1]
+        anywhere, _, peak, _ = _RATIOS[1]
         bound = anywhere * np.maximum(around, 0)
         chosen = known & (turned.values > bound + _DEVIATIONS * np.sqrt(noise))
         around, bound, here = around[chosen], bound[chosen], noise[chosen]
-        low = turned.background(chosen, here)
-        bound = np.maximum(bound, spot * np.maximum(around, 0) - (spot - 1) * low)
+        low, _ = turned.background(chosen, here)
+        bound = np.maximum(bound, peak * np.maximum(around, 0) - (peak - 1) * low)
         far = bound + _DEVIATIONS * np.sqrt(here + gain * bound) + 2 * _LEAST
         found[chosen] |= turned.values[chosen] > far
     return found

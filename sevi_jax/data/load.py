@@ -122,6 +122,7 @@ def _picture(
         # noise below the offset is the camera's, and is no difference of pictures
         if noise is None and (counts < 0).any():
             noise = "normal"
+            notes = (*notes, "values are below 0 then: the noise is normal and is estimated")
     height, width = counts.shape
     first = f"{height} x {width}, {found.note}"
     fields = {**{k: v for k, v in known.items() if v is not None}, **found.known}

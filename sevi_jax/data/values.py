@@ -15,9 +15,11 @@ _TINY = 1e-9  # of the largest value: what is so little below 0 is rounding
 # A pedestal is told from a flat background of electrons by its variance, which is too small.
 _BINS = 24
 _FEWEST_IN_BIN = 200
+_LOW = 0.2  # quantile of the local variances
 _QUIET = 0.5  # of the variance that counts at the pedestal would have
 _MOSTLY = 0.25  # of the pixels, at least, lie at a pedestal
 _HIGH = 5.0  # and it is so many of its standard deviations above 0
+_IN_BLOCKS = 0.9  # of the marked pixels, that have two such neighbours or more
 _STRIP = 1 << 22  # pixels that are looked at together
 
 
@@ -55,6 +57,9 @@ def meaning(place: str, values: np.ndarray) -> Meaning:
     masked = _masked(place, counts, values.dtype)
     if masked:
         notes.append(f"{masked} pixels are NaN and left out")
+    if marked := _marked(counts):
+        masked += marked[0]
+        notes.append(f"{marked[0]} pixels hold {marked[1]}, in blocks: a mark, and left out")
     if masked == counts.size:
         raise InputError(f"{place}: found NaN in every pixel, expected counts")
     highest, lowest = float(np.nanmax(counts)), float(np.nanmin(counts))
@@ -94,7 +99,8 @@ def pedestal(counts: np.ndarray) -> float | None:
     order = np.argsort(mean, kind="stable")
     bins = np.array_split(order, max(2, min(_BINS, mean.size // _FEWEST_IN_BIN)))
     means = np.array([np.median(mean[b]) for b in bins])
-    variances = np.array([variance[b].mean() for b in bins])
+    # a low quantile of a distribution that is exponential, for edges have larger ones
+    variances = np.array([np.quantile(variance[b], _LOW) / -math.log1p(-_LOW) for b in bins])
     level, quiet = means[0], variances[0]
     if level <= _HIGH * math.sqrt(quiet):
         return None
@@ -104,14 +110,20 @@ def pedestal(counts: np.ndarray) -> float | None:
     bright = means > level + 4 * math.sqrt(quiet)
     gain = 1.0
     if bright.any():
-        weight = np.where(bright, 1 / np.maximum(variances, 1e-300) ** 2, 0.0)
-        rise = means - level
-        gain = float((weight * rise * (variances - quiet)).sum() / (weight * rise**2).sum())
+        gain = float(np.quantile((variances - quiet)[bright] / (means - level)[bright], 0.25))
     elif np.nanmax(np.abs(counts - np.round(counts))) > 0:
         return None  # an unknown gain, and nothing bright to tell it from
     if gain <= 0 or quiet > _QUIET * gain * level:
         return None
-    return float(level)
+    values = counts[~np.isnan(counts)]
+    near_level = np.unique(values[np.abs(values - level) <= 2.5 * math.sqrt(quiet)][:_STRIP])
+    steps = np.diff(near_level)
+    step = float(np.min(steps[steps > 1e-6 * level], initial=level))
+    if abs(quiet - step * level) < _QUIET * quiet:
+        return None  # counts of electrons of that value each: a flat background
+    for _ in range(3):  # the middle of the pixels near it, above which there are electrons
+        level = float(np.median(values[np.abs(values - level) <= 2.5 * math.sqrt(quiet)]))
+    return level
 
 
 def _local(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -145,6 +157,31 @@ def _masked(place: str, counts: np.ndarray, dtype: np.dtype) -> int:
     return int(np.count_nonzero(np.isnan(counts)))
 
 
+def _marked(counts: np.ndarray) -> tuple[int, str] | None:
+    """Makes marks of pixels that were not measured NaN, as cameras write them: -1, or -9999.
+
+    There are one or two such values and no others below 0, and the pixels lie in blocks. Those of a
+    difference have many values below 0, or lie apart.
+
+    Returns:
+        how many pixels, and their values in words; None where there are none.
+    """
+    below = counts < 0
+    values = np.unique(counts[below][:_STRIP])
+    if not 1 <= len(values) <= 2 or (values != np.round(values)).any():
+        return None
+    padded = np.pad(below, 1)
+    beside = sum(
+        part.astype(np.int8)
+        for part in (padded[2:, 1:-1], padded[:-2, 1:-1], padded[1:-1, 2:], padded[1:-1, :-2])
+    )
+    number = int(np.count_nonzero(below))
+    if np.count_nonzero(below & (np.asarray(beside) >= 2)) < _IN_BLOCKS * number:
+        return None
+    counts[below] = np.nan
+    return number, " and ".join(f"{value:g}" for value in values)
+
+
 def _check_wrapped(place: str, counts: np.ndarray, dtype: np.dtype, highest: float) -> None:
     """Refuses differences of unsigned integers, in which -1 has become the largest number.
 
@@ -154,12 +191,14 @@ def _check_wrapped(place: str, counts: np.ndarray, dtype: np.dtype, highest: flo
     moduli = (*_MODULI, 8) if dtype == np.uint8 else _MODULI
     for bits in moduli:
         top = 2.0**bits
-        if not top / 2 < highest < top + (bits == 64):
+        if not top / 2 < highest <= top - (bits < 64):
             continue
         high = counts[counts >= top / 2]
         rest = (
             np.nanmax(np.where(counts < top / 2, counts, np.nan)) if high.size < counts.size else 0
         )
+        if rest == 0:  # a mask, not counts
+            continue
         below = top - high  # how far below 0 they are meant
         typical = float(np.median(below))
         scattered = len(np.unique(below[:1000])) > 1

@@ -15,6 +15,7 @@ import zlib
 
 import h5py
 import numpy as np
+import scipy.io
 import tifffile
 from hdf5_files import draw, second_kind, table, write
 from PIL import Image
@@ -578,6 +579,32 @@ def image_link(path):
         file["images"] = h5py.ExternalLink(path.with_suffix(".other").name, "images")
 
 
+def nested_circle(path):
+    """Groups that hold one another."""
+    with h5py.File(path, "w") as file:
+        file["a/b"] = np.arange(3)
+        file["a/a"] = file["a"]
+
+
+def events_elsewhere(path):
+    """Columns of events that lie in another file."""
+    with h5py.File(path.with_suffix(".other"), "w") as file:
+        file["x"] = file["y"] = COUNTS[0]
+    with h5py.File(path, "w") as file:
+        for name in "xy":
+            file[f"a/{name}"] = h5py.ExternalLink(path.with_suffix(".other").name, name)
+
+
+def column_bomb(path):
+    """Columns of 4 GB of zeros in a few MB."""
+    with h5py.File(path, "w") as file:
+        for name in "xy":
+            data = file.create_dataset(
+                f"a/{name}", (2**29,), "f8", chunks=(2**20,), compression="gzip"
+            )
+            data.id.write_direct_chunk((0,), zlib.compress(bytes(2**23)))
+
+
 def written(content):
     return lambda path: path.write_bytes(content() if callable(content) else content)
 
@@ -754,6 +781,62 @@ IMAGES = {
         "table images: found unreadable data (a chunk",
     ),
     "link.h5": (image_link, "table images: found a link to another file"),
+    "circle.h5": (nested_circle, "found tables a, "),
+    "out.h5": (
+        lambda path: events_elsewhere(path),
+        "found tables a, expected a picture, or columns x and y of events",
+    ),
+    "columns.h5": (column_bomb, "table a/x: found 1 of 512 chunks"),
+    "long.mat": (
+        lambda path: scipy.io.savemat(
+            path, {"a": np.zeros((9000, 9000), "u1")}, do_compression=True
+        ),
+        "9000 x 9000 pixels in a file of",
+    ),
+    "cut.mat": (
+        changed(lambda path: scipy.io.savemat(path, {"a": COUNTS}), lambda c: c[:-900]), DATA,
+    ),
+    "object.mat": (
+        lambda path: scipy.io.savemat(path, {"a": {"b": COUNTS}, "c": "text"}),
+        "found variables a 1 x 1 struct, c 1 char, expected one matrix",
+    ),
+    "claims.mat": (
+        written(struct.pack("<5i", 0, 2**16, 2**16, 0, 2) + b"a\0"),
+        "65536 x 65536 pixels in a file of",
+    ),
+    "huge.bmp": (
+        written(b"BM" + bytes(16) + struct.pack("<iiHH", 60000, 60000, 1, 8) + b"\xff" * 99),
+        "60000 x 60000 pixels in a file of",
+    ),
+    "bomb.zip": (
+        archive(name="a.txt", content=lambda: b"0 " * ((1 << 26) + 9)), "that unpacks to over 1",
+    ),
+    "book.zip": (archive(name="[Content_Types].xml", content=lambda: "a"), "a workbook of Excel"),
+    "nested.gz": (written(lambda: gzip.compress(gzip.compress(TEXT))), "an unknown kind of file"),
+    "hdf5.gz": (
+        written(lambda: gzip.compress(b"\x89HDF\r\n\x1a\n" + bytes(99))), "an unknown kind of file",
+    ),
+    "stack.tif": (
+        changed(tiff(np.zeros((4, 16, 16), "u2"), imagej=True, truncate=True), lambda c: c[:-800]),
+        "found 2 of the 4 pictures that ImageJ says",
+    ),
+    "wrapped.npy": (
+        lambda path: np.save(path, COUNTS.astype("u2") - np.uint16(100)),
+        "a difference of unsigned integers",
+    ),
+    "fits": (written(b"SIMPLE  =" + b" " * 3000), DATA),
+    "huge.fits": (
+        written(
+            b"".join(
+                card.ljust(80)
+                for card in (b"SIMPLE  =                    T", b"BITPIX  =                    8",
+                             b"NAXIS   =                    2", b"NAXIS1  =               100000",
+                             b"NAXIS2  =               100000", b"END")
+            ).ljust(2880)
+        ),
+        "100000 x 100000 pixels in a file of",
+    ),
+    "sif": (written(b"Andor Technology Multi-Channel File\n65538 1\n65538 "), DATA),
 }  # fmt: skip
 
 

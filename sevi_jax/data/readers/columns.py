@@ -107,7 +107,7 @@ def counted(place: str, suffix: str, table: Columns, options: Options, budget: B
         columns.add(x)
     if not kept:
         raise InputError(f"{place}: found no event of {total} to count, expected some (see gate)")
-    pixel, low, shape, why = _pixels(place, rows, columns, options, table.units.get(across, ""))
+    pixel, low, shape, why = _pixels(place, rows, columns, options, _unit(table, across))
     if max(shape) > MOST_PIXELS_WIDE:
         raise InputError(
             f"{place}: found positions over {shape[0]} x {shape[1]} pixels of {pixel:g}, expected "
@@ -208,6 +208,12 @@ def _round(width: float) -> float:
 
 def _gates(gates: Mapping[str, tuple[float, float]]) -> str:
     return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in gates.items())
+
+
+def _unit(table: Columns, name: str) -> str:
+    """The unit of a column, as the file says it or in brackets behind its name."""
+    bracket = re.search(r"[\[(]\s*(\w{1,8})\s*[\])]", name)
+    return table.units.get(name, "") or (bracket[1] if bracket else "")
 
 
 def _bare(name: str) -> str:

@@ -137,8 +137,11 @@ def _found(source: Source, table: _Table, note: str) -> Found:
     """Says whether the numbers are a picture, pixels one by one, or events."""
     values = table.values
     height, width = values.shape
-    if columns.positions(table.names) and not (width == 3 and _is_grid(values)):
-        events = columns.of_array(values, table.names)
+    named = table.names or [str(number) for number in range(width)]
+    if (columns.positions(table.names) or source.options.columns) and not (
+        width == 3 and _is_grid(values)
+    ):
+        events = columns.of_array(values, named)
         found = columns.counted(source.place, "", events, source.options, source.budget)
         return dataclasses.replace(found, note=f"{note}; {found.note}")
     if columns.is_list(values.shape, values.dtype):
@@ -154,7 +157,8 @@ def _found(source: Source, table: _Table, note: str) -> Found:
     if width < 10 and height > 20 * width:
         raise source.error(
             f"{height} lines of {width} numbers",
-            "a picture, or a header line that names the columns of positions, as x,y,time",
+            "a picture, or events: a header line with the names of their columns, as x,y,time, or "
+            "columns=('0', '1') for the numbers of those of the position",
         )
     values, said = _without_index(values)
     check_picture(source.place, values.dtype, values.shape)
@@ -324,7 +328,7 @@ def _numbers(
 def _names(header: list[str], dialect: Dialect, width: int) -> list[str]:
     """Names of the columns, where the last line of the header has as many words."""
     for line in reversed(header):
-        line = line.strip().lstrip("#%/ ")
+        line = re.sub(r"\s+(?=[\[(])", "", line.strip().lstrip("#%/ "))  # "x [mm]" is one word
         if line:
             for separator in (dialect.separator, "\t", ",", ";", " "):
                 names = Dialect(separator, ".").split(line)
