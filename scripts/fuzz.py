@@ -15,10 +15,12 @@ Atheris (libFuzzer) is no requirement of the project: it is needed for this alon
 
 import argparse
 import bz2
+import contextlib
 import gzip
 import hashlib
 import importlib
 import io
+import lzma
 import pathlib
 import re
 import struct
@@ -28,7 +30,7 @@ import tempfile
 import time
 import traceback
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import h5py
@@ -37,19 +39,12 @@ import numpy as np
 SECONDS, MEMORY = 5.0, 1 << 30  # of one file
 HANG = 60  # seconds of the clock, on a machine that others use too
 MAX_BYTES = 1 << 16
-# What the first byte of an input stands for: the reader and the suffix of the file.
+# What the first byte of an input stands for: the reader and the suffix of the file. Pictures are
+# known by what is in them.
 FORMATS = (
     ("events", ".h5"),
-    ("images", ".h5"),
+    ("pictures", ".dat"),
     ("answers", ".h5"),
-    ("images", ".tif"),
-    ("images", ".png"),
-    ("images", ".npy"),
-    ("images", ".npz"),
-    ("images", ".txt"),
-    ("images", ".csv"),
-    ("images", ".txt.gz"),
-    ("images", ".txt.bz2"),
     ("answers", ".json"),
     ("frames", ".h5"),
 )
@@ -60,9 +55,15 @@ WORDS = (
     b"FinalImage", b"ImageId", b"blur", b"ATTR", b"II*\0", b"MM\0*",
     b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"iCCP", b"acTL", b"PK\x01\x02", b"PK\x03\x04",
     b"PK\x05\x06", b"\x93NUMPY", b"'descr'", b"'shape'", b"'|O'", b"'<f8'", b"pictures", b"shells",
-    b"beta", b"nan", b"1e999", b"\xff" * 8, b"\xff" * 4, b"\0" * 8,
+    b"beta", b"nan", b"1e999", b"\xff" * 8, b"\xff" * 4, b"\0" * 8, b"MATLAB 5.0 MAT-file",
+    b"MATLAB 7.3 MAT-file", b"SIMPLE  =", b"XTENSION= 'BINTABLE'", b"NAXIS   =", b"BITPIX  =",
+    b"Andor Technology Multi-Channel File\n", b"ImageJ=1.11a\nimages=4\n", b"BM", b"\xff\xfe",
+    b"centroided", b"x y tof\n", b";", b",", b"\t", b"\"", b"Content_Types",
 )  # fmt: skip
-INSTRUMENTED = ["sevi_jax.data", "h5py._hl", "tifffile", "PIL", "zipfile", "numpy.lib"]
+INSTRUMENTED = [
+    "sevi_jax.data", "h5py._hl", "tifffile", "zipfile", "numpy.lib", "scipy.io.matlab",
+    "astropy.io.fits", "sif_parser",
+]  # fmt: skip
 
 
 def rows(**columns: object) -> np.ndarray:
@@ -92,9 +93,6 @@ def hdf5(
 
 def valid_files() -> list[tuple[str, str, bytes]]:
     """Small valid files of every format: (reader, suffix, content)."""
-    import tifffile
-    from PIL import Image
-
     rng = np.random.default_rng(0)
     many = {
         "DistributionParameters": rows(
@@ -131,7 +129,8 @@ def valid_files() -> list[tuple[str, str, bytes]]:
     files += [("events", ".h5", hdf5(found, blur=blur)) for blur in (0.003, 1, [0.1], b"x")]
     frames = {"FinalImage": rows(ImageId=np.arange(4), Image=np.zeros((4, 64, 64), "u1"))}
     for kind, tables in (
-        ("events", many), ("events", pair), ("images", {"images": pictures}), ("frames", frames),
+        ("events", many), ("events", pair), ("pictures", {"images": pictures}), ("frames", frames),
+        ("pictures", {"entry/data": pictures}), ("pictures", pair),
     ):  # fmt: skip
         for libver in ("earliest", "latest"):
             files.append((kind, ".h5", hdf5(tables, libver)))
@@ -139,36 +138,71 @@ def valid_files() -> list[tuple[str, str, bytes]]:
             files.append((kind, ".h5", hdf5(tables, libver, **packed)))
         files.append((kind, ".h5", hdf5(tables, compression="lzf")))
 
-    def saved(save, *args: Any, **options: Any) -> bytes:
-        stream = io.BytesIO()
-        save(stream, *args, **options)
-        return stream.getvalue()
-
-    for kind in ("u1", "<u2", ">f4", "<f8", "<i8"):
-        files.append(("images", ".npy", saved(np.save, pictures.astype(kind))))
-    for save in (np.savez, np.savez_compressed):
-        files.append(("images", ".npz", saved(save, a=pictures, b=pictures[0])))
-    grey, square = pictures[0].astype("u1"), np.arange(1024, dtype="u2").reshape(32, 32)
-    for array in (grey, square):
-        for options in ({}, {"interlace": 1}):
-            files.append(("images", ".png", saved(Image.fromarray(array).save, "PNG", **options)))
-    for options in (
-        {}, {"bigtiff": True}, {"byteorder": ">"}, {"tile": (16, 16)}, {"rowsperstrip": 5},
-        {"compression": "zlib", "rowsperstrip": 5}, {"imagej": True}, {"ome": True},
-    ):  # fmt: skip
-        files.append(("images", ".tif", saved(tifffile.imwrite, square, **options)))
-    stack = saved(tifffile.imwrite, pictures, photometric="minisblack")
-    files.append(("images", ".tif", stack))
-    text = b"# counts\n1 2 3\n4 5 6\n7.5 8e1 9\n"
-    files += [("images", ".txt", text), ("images", ".csv", text.replace(b" ", b", "))]
-    files += [
-        ("images", ".txt.gz", gzip.compress(text)),
-        ("images", ".txt.bz2", bz2.compress(text)),
-    ]
+    files += [("pictures", ".dat", content) for content in valid_pictures(rng, pictures)]
     shell = b'{"R": 0.5, "sigma": null, "beta": [0.1, 2e-3]}'
     answer = b'{"pictures": [{"file": "a", "electrons": 3, "shells": [%s]}]}' % shell
     errors_too = answer.replace(b'"R"', b'"R_error": 0.01, "beta_error": [0.1, null], "R"')
     return [*files, ("answers", ".json", answer), ("answers", ".json", errors_too)]
+
+
+def saved(save: Any, *args: Any, **options: Any) -> bytes:
+    """What a function writes to a file."""
+    stream = io.BytesIO()
+    save(stream, *args, **options)
+    return stream.getvalue()
+
+
+def valid_pictures(rng: np.random.Generator, pictures: np.ndarray) -> Iterator[bytes]:
+    """Small valid files of pictures, in every format but this program's own."""
+    import astropy.io.fits
+    import imagecodecs
+    import scipy.io
+    import tifffile
+
+    for kind in ("u1", "<u2", ">f4", "<f8", "<i8", "?"):
+        yield saved(np.save, pictures.astype(kind))
+    yield saved(np.save, rows(x=rng.uniform(0, 99, 20), y=rng.uniform(0, 99, 20)))
+    for save in (np.savez, np.savez_compressed):
+        yield saved(save, a=pictures, b=pictures[0])
+    grey, square = pictures[0].astype("u1"), np.arange(1024, dtype="u2").reshape(32, 32)
+    for array in (grey, square, *(np.repeat(g[..., None], 3, 2) for g in (grey, square))):
+        yield imagecodecs.png_encode(array)
+    yield imagecodecs.bmp_encode(grey)
+    for options in (
+        {}, {"bigtiff": True}, {"byteorder": ">"}, {"tile": (16, 16)}, {"rowsperstrip": 5},
+        {"compression": "zlib", "rowsperstrip": 5}, {"imagej": True}, {"ome": True},
+        {"compression": "lzw", "predictor": True}, {"compression": "packbits"},
+        {"compression": "zstd"}, {"compression": "lzma"}, {"compression": "lerc"},
+        {"compression": "jpegxl"}, {"compression": "jpeg2000"}, {"compression": "webp"},
+    ):  # fmt: skip
+        lossy = options.get("compression") in ("webp", "jpegxl", "jpeg2000")
+        with contextlib.suppress(Exception):  # what this build of imagecodecs cannot write
+            array = np.repeat(grey[..., None], 3, 2) if lossy else square
+            yield saved(tifffile.imwrite, array, **options)
+    for options in ({"photometric": "minisblack"}, {"imagej": True, "truncate": True}):
+        yield saved(tifffile.imwrite, pictures, **options)
+    text = b"# counts\n1 2 3\n4 5 6\n7.5 8e1 9\n"
+    yield from (text, text.replace(b" ", b", "), text.decode().encode("utf-16"))
+    yield from (gzip.compress(text), bz2.compress(text), lzma.compress(text))
+    yield b"VMI 3 x 2\n0,5;1,5;\n2,0;3,5;\n1,0;0,0;\nDate: 1.5.\n"
+    yield b'"0,5","1"\n"2","3,5"\n'
+    yield b"x;y;tof\n" + b"".join(b"%d.5;%d;1e-6\n" % (i, 30 - i) for i in range(20))
+    yield hdf5({f"centroided/{name}": rng.uniform(0, 99, 20) for name in ("x", "y", "tof")})
+    for options in ({}, {"do_compression": True}, {"format": "4"}):
+        yield saved(scipy.io.savemat, {"a": pictures[0], "t": 1.0}, **options)
+    fits = astropy.io.fits
+    yield saved(fits.HDUList([fits.PrimaryHDU(pictures), fits.ImageHDU(pictures[0])]).writeto)
+    table = rows(X=rng.uniform(0, 99, 9), Y=rng.uniform(0, 99, 9))
+    yield saved(fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(table)]).writeto)
+    yield saved(fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(square)]).writeto)
+    yield (
+        b"Andor Technology Multi-Channel File\n65538 1\n65538 0 0 1 1254330082 -70 "
+        + b" " * 11 + b"0 0.1 0.2 0.3 5 \0 0.4 1e-6 0 1 2.0 0 0 1e-9 " + b"0 " * 16
+        + b"300 0 0\nDU970\n4 4 5\na.sif \n65538 4\ntext\n65538 " + b" " * 8
+        + b"0 0\n65539 0 0 0 0\n0 1 0 0\n0 1 0 0\n0\n422\n13\n13\n5\npixel6\ncounts5\npixel"
+        b"65541 1 4 4 1 3 1 48 16\n65538 1 4 4 1 1 1\n0\n0\n0\n"
+        + pictures.astype("<f4").tobytes()
+    )  # fmt: skip
 
 
 def with_checksums(png: bytes) -> bytes:
@@ -189,7 +223,7 @@ def read(kind: str, path: pathlib.Path) -> None:
     from sevi_jax.data.frame_files import open_frames
     from sevi_jax.data.load import load_all
 
-    if kind == "images":  # masks too
+    if kind == "pictures":  # masks too
         load_all(path)
     elif kind == "frames":
         with open_frames(path) as frames:
@@ -234,7 +268,7 @@ class Target:
             return
         kind, suffix = FORMATS[content[0] % len(FORMATS)]
         body = content[1:]
-        if suffix == ".png":
+        if body.startswith(b"\x89PNG"):
             body = with_checksums(body)
         path = pathlib.Path(self._folder.name) / f"input{suffix}"
         path.write_bytes(body)
