@@ -752,7 +752,7 @@ IMAGES = {
     "lost_tags.tif": (changed(ifds([1, -1]), lambda c: c[:-60]), DATA),
     "group.h5": (
         lambda path: h5py.File(path, "w").create_group("images").file.close(),
-        "table images: found a group",
+        "found tables images, expected a picture",
     ),
     "line.h5": (image_set(COUNTS[0]), "table images: found an array of shape (16,)"),
     "rgb.h5": (image_set(np.zeros((2, 16, 16, 3))), "table images: found an array of shape (2, 16"),

@@ -114,6 +114,16 @@ TEXTS = {
         + lines(np.column_stack([np.linspace(-1, 1, 12), COUNTS]), "\t"),
         "first row and first column",
     ),
+    "pandas": (
+        "," + ",".join(map(str, range(10))) + "\n"
+        + lines(np.column_stack([np.arange(12), COUNTS]), ","),
+        "first column counts the rows",
+    ),
+    "axes without corner": (
+        "\t".join(f"{x:.3f}" for x in np.linspace(-1, 1, 10)) + "\n"
+        + lines(np.column_stack([np.arange(12), COUNTS]), "\t"),
+        "first column counts the rows",
+    ),
     "pixel by pixel": (
         "X\tY\tValue\n" + "".join(f"{k}\t{i}\t{c}\n" for (i, k), c in np.ndenumerate(COUNTS)),
         "a line for every pixel",
@@ -159,6 +169,7 @@ BYTES = {
     "png palette": png(COUNTS, 8, 3, bytes(np.repeat(np.arange(256, dtype="u1"), 3))),
     "bmp": saved(Image.fromarray(GREY).save, "BMP"),
     "hdf5": hdf5(entry__data__counts=COUNTS),
+    "hdf5 with a group": hdf5(images__first=COUNTS),
     "hdf5 with more": hdf5(image=COUNTS, time=np.arange(3), note="a"),
     **{f"matlab {options}": saved(scipy.io.savemat, {"image": COUNTS, "t": 1.0}, **options)
        for options in (
@@ -280,6 +291,13 @@ def test_two_names_for_one_dataset_are_one(tmp_path):
         file["entry/data"] = COUNTS
         file["entry/instrument/data"] = file["entry/data"]
     np.testing.assert_array_equal(load(tmp_path / "a.h5").counts, COUNTS)
+
+
+def test_axes_beside_a_picture_are_no_events(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["entry/data"] = COUNTS[:10]
+        file["entry/x"] = file["entry/y"] = np.arange(10.0)
+    np.testing.assert_array_equal(load(tmp_path / "a.h5").counts, COUNTS[:10])
 
 
 def test_matlab_of_version_7_3_counts_its_first_axis_first(tmp_path):

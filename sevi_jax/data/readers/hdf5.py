@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -51,7 +52,10 @@ def read(source: Source) -> Iterator[Found]:
     """The pictures in an HDF5 file, or in the dataset or group of it that is asked for."""
     with open_file(source.path) as file:
         names = table_names(file)
-    own = next((name for name in _OWN if name in names), None)
+        own = next((name for name in _OWN if name in names), None)
+        with readable(source.place):
+            if own == fields.IMAGES and isinstance(file[own], h5py.Group):
+                own = None
     if not source.member.strip("/") and own is not None:
         yield from _own(source, own)
         return
@@ -154,8 +158,8 @@ def _contents(
         if name.startswith("#"):  # MATLAB's own
             return None
         if isinstance(item, h5py.Group):
-            lists = list(_lists(item))
-            if columns.positions(lists):
+            lists = _lists_of_events(item)
+            if lists:
                 groups[name] = lists
         elif isinstance(item, h5py.Dataset) and item.shape:
             if item.dtype.names and columns.positions(item.dtype.names):
@@ -167,11 +171,25 @@ def _contents(
         return True if seen >= MOST_OBJECTS else None
 
     with readable(source.place):
-        lists = list(_lists(file))
-        if columns.positions(lists):
+        lists = _lists_of_events(file)
+        if lists:
             groups[""] = lists
         file.visititems(visit)
     return pictures, tables, groups
+
+
+def _lists_of_events(group: h5py.Group) -> list[str]:
+    """Names of the columns in a group, where these are events, not the axes of its pictures."""
+    lists = list(_lists(group))
+    used = columns.positions(lists)
+    if used is None:
+        return []
+    across, down = (int(np.prod(getattr(group[name], "shape", ()))) for name in used)
+    members = itertools.islice(group, MOST_LISTED * 4)
+    kept = (group[n] for n in members if isinstance(group.get(n, getlink=True), h5py.HardLink))
+    shapes = [item.shape or () for item in kept if isinstance(item, h5py.Dataset)]
+    axes = any(len(shape) > 1 and {across, down} <= set(shape) for shape in shapes)
+    return [] if axes or across != down else lists
 
 
 def _lists(group: h5py.Group) -> Iterator[str]:

@@ -25,6 +25,7 @@ CHARACTERS_PER_BYTE = 64
 SAMPLE_LINES, SAMPLE_CHARACTERS = 400, 300  # what a dialect is told from
 FOOTER_LINES = 400
 HEADER_NUMBERS = 4  # a header line may hold so many numbers alone, as "200 200"
+_ROUNDED = 0.02  # of a step, by which rounded positions may be off
 INDEX_ROWS = 8  # an index column is no shorter
 LINE = 60  # characters of a bad line that a message shows
 
@@ -181,19 +182,12 @@ def _is_grid(values: np.ndarray) -> bool:
 def _without_index(values: np.ndarray) -> tuple[np.ndarray, str]:
     """The picture without a first column or row that only counts, and what was left out."""
 
-    def counts(line: np.ndarray) -> bool:
-        if len(line) < INDEX_ROWS:
-            return False
-        steps = np.diff(line)
-        return bool(steps[0] != 0 and np.isfinite(steps).all() and
-                    np.allclose(steps, steps[0], rtol=1e-3, atol=0))  # fmt: skip
-
     said = ""
-    if counts(values[:, 0]) or counts(values[1:, 0]):
-        if counts(values[0, 1:]):
+    if _evenly(values[:, 0]) or _evenly(values[1:, 0]):
+        if _evenly(values[0, 1:]):
             return values[1:, 1:], ", first row and first column are positions and skipped"
         return values[:, 1:], ", first column counts the rows and is skipped"
-    if counts(values[0]):
+    if _evenly(values[0]):
         values, said = values[1:], ", first row counts the columns and is skipped"
     return values, said
 
@@ -257,6 +251,8 @@ def _body(
         line = _uncommented(lines[used[at]])
         parts = dialect.split(line)
         fits = dialect.fits(line)
+        if _is_axis(parts, dialect, width):
+            return
         if not fits and len(parts) == width and not re.search(r"[^\W\d]", line):
             raise InputError(
                 f"{place}, line {used[at] + 1}: found '{one_line(line[:LINE])}', expected {width} "
@@ -280,6 +276,26 @@ def _body(
     for at in range(last + 1, len(used)):
         check(at, 0)
     return first, last
+
+
+def _is_axis(parts: list[str], dialect: Dialect, width: int) -> bool:
+    """Whether a line above the picture numbers its columns, with or without a corner."""
+    if len(parts) == width and not parts[0]:
+        parts = parts[1:]
+    if len(parts) != width - 1 or len(parts) < INDEX_ROWS:
+        return False
+    if not all(_NUMBERS[dialect.decimal].fullmatch(part) for part in parts):
+        return False
+    values = [re.sub("[dD]", "e", part.replace(",", ".")) for part in parts]
+    return _evenly(np.array(values, np.float64))
+
+
+def _evenly(line: np.ndarray) -> bool:
+    """Whether numbers go up or down in equal steps, as no row of a picture does."""
+    if len(line) < INDEX_ROWS or not np.isfinite(line).all():
+        return False
+    even = np.linspace(line[0], line[-1], len(line))
+    return bool(np.abs(line - even).max() < _ROUNDED * abs(even[1] - even[0]))
 
 
 def _check_thousands(place: str, dialect: Dialect, sample: list[str]) -> None:
