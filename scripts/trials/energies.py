@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from scripts.trials import judging
+from sevi_jax.errors import InputError
 from sevi_jax.provenance import revision
 from sevi_jax.results.calibration import Calibration, calibrate
 from sevi_jax.results.fit import Fit, fit
@@ -77,8 +78,15 @@ def wrong_p_values(found: Fit, known: list[Any], second_term: bool) -> dict[str,
         order[k], order[k + 1] = order[k + 1], order[k]
         exchanged.append({i: known[j] for i, j in enumerate(order)})
     shifted = [{i: known[i + 1] for i in range(RINGS - 1)}]
+
+    def p_value(energies: dict[int, Any]) -> float:
+        try:
+            return calibrate([(found, energies)], second_term).p_value
+        except InputError:  # no c above 0 does it
+            return 0.0
+
     return {
-        name: [calibrate([(found, energies)], second_term).p_value for energies in assignments]
+        name: [p_value(energies) for energies in assignments]
         for name, assignments in (("exchanged", exchanged), ("shifted", shifted))
     }
 

@@ -30,7 +30,7 @@ _KIND = "sevi_jax calibration"
 _UNLIKELY = 1e-3  # p-value below which the rings contradict the calibration
 _MOST_BYTES = 4 << 20
 _SAME = 1e-3  # of its error: a radius that differs by less is the same number
-_STEPS = 100
+_STEPS = 100  # of the fit; from half of them on they are damped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -423,7 +423,9 @@ def _adjusted(
         h0 = h + B (z - t),  step = -(A' W^-1 A)^-1 A' W^-1 h0,  t = z - V B' W^-1 (h0 + A step).
 
     It needs no inverse of V: energies may be exact, and may share an error. The weights W follow
-    the fit, but are not part of what is minimised, so that noise does not bias c.
+    the fit, but are not part of what is minimised, so that noise does not bias c. Where the rings
+    contradict the form by hundreds of errors that does not converge; then B stays at the measured
+    radii, and half steps are made. Chi-square is as large there as it must be, and c means nothing.
 
     Args:
         radius: ``[N]`` pixels.
@@ -442,7 +444,9 @@ def _adjusted(
     x, y = measured[:count], measured[count:]
     theta = np.linalg.lstsq(x[:, None] ** (powers - 2), y / x**2, rcond=None)[0]
     true = measured.copy()
-    for _ in range(_STEPS):
+    for number in range(_STEPS):
+        if number == _STEPS // 2:
+            true = measured.copy()
         x, y = true[:count], true[count:]
         basis = x[:, None] ** powers
         by = np.hstack([-np.diag((powers * x[:, None] ** (powers - 1)) @ theta), np.eye(count)])
@@ -452,6 +456,8 @@ def _adjusted(
         slope, step = _least_squares(white_basis, whitened)
         left = away - basis @ step
         moved = measured - variance @ by.T @ np.linalg.solve(weights, left) - true
+        if number >= _STEPS // 2:
+            step, moved = step / 2, 0.0
         theta, true = theta + step, true + moved
         errors = np.sqrt(np.diagonal(slope @ slope.T))
         if (np.abs(step) <= 1e-7 * errors + 1e-15).all():

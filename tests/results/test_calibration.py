@@ -1,5 +1,6 @@
 """Calibrations against closed forms and a general minimiser; files; mistakes in one line."""
 
+import itertools
 import json
 import types
 
@@ -139,6 +140,20 @@ def test_wrong_assignment_has_a_small_p_value_and_a_warning():
     found = calibrate([(fit, {0: energy[0], 1: energy[1], 2: energy[3]})])
     assert found.p_value < 1e-3
     assert "contradict the calibration" in found.warnings[0]
+
+
+@pytest.mark.parametrize("second_term", [False, True])
+def test_any_order_of_energies_has_a_small_p_value_or_is_refused(second_term):
+    fit, _ = measured(5)
+    energy = C * RADII**2
+    for order in itertools.permutations(range(4)):
+        known = {k: energy[j] for k, j in enumerate(order)}
+        try:
+            p_value = calibrate([(fit, known)], second_term).p_value
+        except InputError as error:
+            assert "are the energies assigned right?" in str(error)
+            p_value = 0.0
+        assert (p_value > 1e-3) == (order == (0, 1, 2, 3))
 
 
 def test_energy_radius_and_slope_invert_one_another():
