@@ -8,18 +8,19 @@ import pytest
 import sevi_jax
 
 COMMANDS = {"calibrate", "detect", "train", "evaluate", "predict", "synthesize", "commands"}
-FIRST = {"errors", "config", "prng", "memory", "provenance", "physics", "data"}
+FIRST = {"errors", "locks", "config", "prng", "memory", "provenance", "physics", "data"}
 # What a unit may import besides itself; two halves stand on one physics and meet at the results.
 MAY_IMPORT = {
     "errors": set(),
     "prng": set(),
     "memory": set(),
+    "locks": set(),
     "soundness": {"errors"},
     "provenance": set(),
     "config": {"errors"},
     "run_config": {"errors", "config"},
     "physics": {"errors"},
-    "data": {"errors"},
+    "data": {"errors", "locks"},
     "synthesis": {"errors", "prng", "physics", "data"},
     "network": FIRST - {"data"} | {"synthesis"},
     "detection": FIRST - {"config"} | {"synthesis"},

@@ -8,7 +8,6 @@ after every block.
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
@@ -18,6 +17,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
+from sevi_jax import locks
 from sevi_jax.data import fields
 from sevi_jax.data.outputs import check_output
 from sevi_jax.data.replacing import replacing
@@ -143,13 +143,9 @@ class FoundElectrons:
                 f"{self._output}: found {error.strerror} for {error.filename}, expected a writable "
                 "folder"
             ) from None
-        try:
-            fcntl.flock(self._rows, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if locks.take(self._rows.fileno()) is False:
             self._rows.close()
-            raise InputError(f"{self._output}: another process is writing it") from None
-        except OSError:  # a file system without locks
-            pass
+            raise InputError(f"{self._output}: another process is writing it")
         self.progress = self._recorded()
         self._rows.truncate(self.progress.electrons * fields.FOUND_ELECTRON.itemsize)
         return self

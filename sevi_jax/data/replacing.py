@@ -65,7 +65,9 @@ def replacing(path: str | pathlib.Path, is_checked: bool = True) -> Iterator[pat
 
 
 def _lives(pid: str) -> bool:
-    """Whether a process of this machine has the number; True where it is not a number."""
+    """Whether a process of this machine has the number; True where that is not known."""
+    if os.name == "nt":  # where signal 0 is Ctrl-C
+        return True
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

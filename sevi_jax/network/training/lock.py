@@ -1,16 +1,15 @@
 """One training at a time in a folder. Knows nothing of what is in the folder.
 
-The lock is `flock` on a file, which the system lets go of when the process ends, however it ends;
-the file names the process. That is not enough in two places: some network file systems know no
-`flock`, and on some it ends at the machine. So a file that names a process of another machine is
-believed, and without `flock` one that names a living process of this machine is.
+The lock is one on a file (`locks.take`), which the system lets go of when the process ends, however
+it ends; the file names the process. That is not enough in two places: some network file systems
+know no locks, and on some they end at the machine. So a file that names a process of another
+machine is believed, and without locks one that names a living process of this machine is.
 
 A cluster's job that is put back into the queue may begin again on another machine, and its first
 attempt has ended by then: a lock that the same job took in an earlier attempt is taken over.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -18,6 +17,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+from sevi_jax import locks
 from sevi_jax.errors import InputError
 
 FILE_NAME = "train.lock"
@@ -38,7 +38,8 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)  # while it is held: no other process's can stand there
+            with contextlib.suppress(PermissionError):  # Windows keeps files that are open
+                path.unlink(missing_ok=True)  # while it is held: no other process's can stand there
             os.close(file)
     finally:
         if is_new:
@@ -56,7 +57,8 @@ def _acquire(path: pathlib.Path) -> int:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file), path.stat()):
                     os.ftruncate(file, 0)
-                    os.pwrite(file, json.dumps(_process(os.getpid()) | {"job": _job()}).encode(), 0)
+                    os.lseek(file, 0, os.SEEK_SET)
+                    os.write(file, json.dumps(_process(os.getpid()) | {"job": _job()}).encode())
                     return file
         except BaseException:
             os.close(file)
@@ -66,15 +68,10 @@ def _acquire(path: pathlib.Path) -> int:
 
 def _refuse_if_held(file: int, path: pathlib.Path) -> None:
     """Locks the open file; raises InputError where another process has it or may have it."""
+    is_held = {True: False, False: True, None: None}[locks.take(file)]
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_held = False
-    except BlockingIOError:
-        is_held = True
-    except OSError:  # a file system without flock
-        is_held = None
-    try:
-        owner = json.loads(os.pread(file, 4096, 0) or "{}")
+        os.lseek(file, 0, os.SEEK_SET)
+        owner = json.loads(os.read(file, 4096) or "{}")
         pid, host, job = owner.get("pid"), owner.get("host"), owner.pop("job", None)
     except (ValueError, AttributeError):
         owner, pid, host, job = {}, None, None, None

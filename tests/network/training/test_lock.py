@@ -45,7 +45,7 @@ def no_flock(monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    monkeypatch.setattr(lock.locks.fcntl, "flock", refuse)
 
 
 def can_lock(folder):
