@@ -7,7 +7,8 @@ import pytest
 
 import sevi_jax
 
-COMMANDS = {"calibrate", "detect", "train", "evaluate", "predict", "synthesize", "commands"}
+COMMANDS = {"calibrate", "detect", "train", "evaluate", "predict", "synthesize"}
+COMMANDS |= {"__main__", "commands"}
 FIRST = {"errors", "locks", "config", "prng", "memory", "provenance", "physics", "data"}
 # What a unit may import besides itself; two halves stand on one physics and meet at the results.
 MAY_IMPORT = {
