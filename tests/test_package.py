@@ -61,19 +61,14 @@ def test_the_program_itself_loads_nothing_heavy(tmp_path):
 
 # Of what only some systems have, all that the package could meet at its import.
 ELSEWHERE = """
-import os, sys, importlib, pkgutil
-class Nothing:
-    def find_spec(self, name, path=None, target=None):
-        if name in ("fcntl", "resource", "pwd", "grp", "termios") and wanted(sys._getframe(1)):
-            raise ModuleNotFoundError(name)
-def wanted(frame):
-    while frame:
-        if "importlib" not in frame.f_code.co_filename:
-            return f"{os.sep}sevi_jax{os.sep}" in frame.f_code.co_filename
-        frame = frame.f_back
-sys.meta_path.insert(0, Nothing())
-for name in ("fcntl", "resource", "pwd", "grp", "termios"):
-    sys.modules.pop(name, None)
+import builtins, importlib, pkgutil
+ordinary = builtins.__import__
+def elsewhere(name, globals=None, *rest, **more):
+    here = (globals or {}).get("__name__", "").startswith("sevi_jax")
+    if here and name in ("fcntl", "resource", "pwd", "grp", "termios"):
+        raise ModuleNotFoundError(name)
+    return ordinary(name, globals, *rest, **more)
+builtins.__import__ = elsewhere
 import ctypes
 def none(*_):
     raise TypeError("no such library")
@@ -89,7 +84,7 @@ for name in names:
     importlib.import_module(name)
     # commands have flags of the same names
     for module, defined in list(flags.FLAGS.flags_by_module_dict().items()):
-        for flag in defined if module.startswith("sevi_jax") else ():
+        for flag in list(defined) if module.startswith("sevi_jax") else ():
             delattr(flags.FLAGS, flag.name)
 from sevi_jax import locks, memory
 memory.keep()

@@ -12,8 +12,8 @@ differences of two, lie within their 68 % and 95 % intervals, with the error tha
 scatter of the pairs; the Kolmogorov-Smirnov p-value of the calibrations' p-values; and how many
 calibrations have p below 1e-3 when the energies of two neighbouring rings are exchanged, or every
 ring is taken for the next one (the last for a line that is not in the picture). Pairs count whose
-fits both converged without a warning; how many others there are is printed first. A trial that was stopped goes on where it was, as long as the
-program's revision is the same.
+fits both converged without a warning; how many others there are is printed first. A trial that was
+stopped goes on where it was, as long as the program's revision is the same.
 """
 
 import argparse
