@@ -52,8 +52,11 @@ def _rule(nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def central(row: np.ndarray, column: np.ndarray, geometry: np.ndarray) -> np.ndarray:
     """Which pixels ``[N]`` belong to the block of `SIDE` x `SIDE` about the centre; bool."""
-    near_row = np.abs(row - geometry[0]) <= SIDE / 2
-    return near_row & (np.abs(column - geometry[1]) <= SIDE / 2)
+    inside = np.ones(row.shape, bool)
+    for place, origin in ((row, geometry[0]), (column, geometry[1])):
+        # half open: of pixels about a corner between them, one side has the one that is over
+        inside &= (place - origin >= -SIDE / 2) & (place - origin < SIDE / 2)
+    return inside
 
 
 def matrix(
