@@ -19,6 +19,8 @@ import dataclasses
 import functools
 
 import numpy as np
+import scipy.special
+import scipy.stats
 
 from sevi_jax.estimation.scoring import Limits, search
 from sevi_jax.model.components import Grid, Shell, modes_of, shell_series
@@ -29,8 +31,11 @@ _WIDTHS = (1.0, 2.5, 6.0, 15.0)  # sigmas of the ladder, pixels of the searched 
 _SPACING = 0.75  # of its radii, in sigma
 _MISFIT = 0.05  # of the counts of a ring that its shape may differ by
 _BESIDE = 3.0  # a thin shell is beside another within so many times the sum of their sigmas
+_WEAK = 0.05  # of all electrons: a stronger shell by itself is not dropped
 _NEIGHBOURS = 8.0  # shells within so many times the sum of sigmas are fitted with a new one
 _ITERATIONS = 8
+_FALSE_ALARMS = 1000  # pictures in one of which a shell that is not there is found
+MOST_SHELLS = 40
 _TRIED_ORDERS = 2  # of the orders asked for, the lowest are what is looked for
 
 
@@ -190,10 +195,9 @@ def _thin_kernel(grid: Grid, cells: int, orders: tuple[int, ...]) -> tuple[np.nd
     amount = chord / (2 * np.pi * radius**2 * spacing)
     cosine, to_series = _cosine_transform(grid.modes)
     ratio = np.minimum(s[:, None] / radius, 1.0)[..., None] * cosine
-    from scipy.special import eval_legendre
-
     found = [
-        np.einsum("sk,ska,am->smk", amount, eval_legendre(n, ratio), to_series) for n in orders
+        np.einsum("sk,ska,am->smk", amount, scipy.special.eval_legendre(n, ratio), to_series)
+        for n in orders
     ]
     return np.stack(found, axis=2).astype(np.float32), radius
 
@@ -257,6 +261,15 @@ def _gains(rings: Rings, ladder: np.ndarray, total: np.ndarray, slopes: np.ndarr
     return np.where(amounts[:, 0] > 0, gain, -np.inf), amounts
 
 
+def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The shell that looks most like two: of their electrons, mean and variance."""
+    weights = np.maximum([first[2], second[2]], 1e-9)
+    radii, sigmas = np.array([first[0], second[0]]), np.array([first[1], second[1]])
+    radius = np.average(radii, weights=weights)
+    variance = np.average(sigmas**2 + (radii - radius) ** 2, weights=weights)
+    return np.array([radius, np.sqrt(variance), *(first[2:] + second[2:])])
+
+
 @dataclasses.dataclass(frozen=True)
 class Guess:
     """Shells on rings.
@@ -314,7 +327,7 @@ class Finder:
         new = np.array([self.radius[best], self.sigma[best], electrons, *(electrons * beta)])
         attempts = [self._refined((*old.shells, new), len(old.shells))]
         if old.shells:
-            apart = [abs(v[0] - new[0]) / (v[1] + new[1]) for v in old.shells]
+            apart = [self._apart(v, new) for v in old.shells]
             nearest = int(np.argmin(apart))
             if apart[nearest] < _BESIDE:
                 attempts.append(self._split(nearest))
@@ -329,6 +342,41 @@ class Finder:
         half = [0.8 * sigma, *(0.5 * np.array(amounts))]
         old[place] = np.array([max(radius - 0.6 * sigma, self.limits.radius[0]), *half])
         return self._refined((*old, np.array([radius + 0.6 * sigma, *half])), place, len(old))
+
+    def drop(self, needed: float) -> bool:
+        """Drops the shell that pays least, or joins it with a neighbour.
+
+        Args:
+            needed: what a shell must pay.
+
+        Returns:
+            Whether there was one that pays less.
+        """
+        old = self.guess
+        order = np.argsort([v[0] for v in old.shells])
+        attempts = []
+        for place, i in enumerate(order):
+            rest = [j for j in range(len(old.shells)) if j != i]
+            beside = [int(order[k]) for k in (place - 1, place + 1) if 0 <= k < len(order)]
+            near = min(beside, key=lambda j: abs(old.shells[j][0] - old.shells[i][0]))
+            shells = [old.shells[j] for j in rest]
+            if self._apart(old.shells[i], old.shells[near]) < _BESIDE:
+                shells[rest.index(near)] = _joined(old.shells[i], old.shells[near])
+            elif old.shells[i][2] > _WEAK * self.rings.counts.sum():
+                continue  # it is by itself, and strong
+            attempts.append(self._refined(tuple(shells), rest.index(near)))
+        if not attempts:
+            return False
+        found = min(attempts, key=lambda guess: guess.square)
+        if found.square - old.square >= needed:
+            return False
+        self.guess = dataclasses.replace(found, gains=old.gains)
+        return True
+
+    @staticmethod
+    def _apart(first: np.ndarray, second: np.ndarray) -> float:
+        """Distance of two shells over the sum of their widths."""
+        return abs(first[0] - second[0]) / (first[1] + second[1])
 
     def _values(self, guess: Guess) -> Values:
         background = np.zeros(9)
@@ -362,17 +410,23 @@ class Finder:
 def find_shells(
     data: Data,
     values: Values,
-    count: int,
+    count: int | None,
     orders: tuple[int, ...],
     limits: Limits,
     background: bool,
 ) -> Guess:
-    """Finds a given number of shells about a given origin.
+    """Finds shells about a given origin.
+
+    Where their number is not given, shells are added while the likelihood pays for them: while the
+    sum of squares falls by more than chance lets it fall in one of `_FALSE_ALARMS` pictures, taking
+    into account at how many radii a shell is looked for. Then those are dropped, or joined with
+    their neighbour, that no longer pay; a ring that was split for want of its neighbours is whole
+    again.
 
     Args:
         data: the picture, at most some 300 pixels a side.
         values: the geometry counts.
-        count: S.
+        count: S, or None to find it out.
         orders: that shells may have.
         limits: ranges, pixels of this picture.
         background: whether a constant background is free.
@@ -380,6 +434,19 @@ def find_shells(
     tried = tuple(sorted(orders)[:_TRIED_ORDERS])
     rings = sum_rings(data, values, modes_of((Shell(tried),)), max(limits.sigma[0], 1.0))
     finder = Finder(rings, orders, limits, background)
-    for _ in range(count):
-        finder.add()
+    if count is not None:
+        for _ in range(count):
+            finder.add()
+        return finder.guess
+    places = (rings.distances.max() - limits.radius[0]) / max(limits.sigma[0], 1.0)
+    needed = float(scipy.stats.chi2.isf(1 / (_FALSE_ALARMS * places), 3 + len(tried)))
+    best = finder.guess
+    while len(best.shells) < MOST_SHELLS:
+        guess = finder.add()
+        if guess.gains[-1] < needed and best.shells:
+            break
+        best = guess
+    finder.guess = best
+    while len(finder.guess.shells) > 1 and finder.drop(needed):
+        pass
     return finder.guess

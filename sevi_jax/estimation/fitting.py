@@ -8,7 +8,7 @@ import numpy as np
 from sevi_jax.data.picture import POLARISATIONS, Picture
 from sevi_jax.errors import InputError
 from sevi_jax.estimation import goodness as good
-from sevi_jax.estimation.finding import find_shells
+from sevi_jax.estimation.finding import MOST_SHELLS, Guess, find_shells
 from sevi_jax.estimation.origin import find_origin
 from sevi_jax.estimation.preparing import Prepared, prepare
 from sevi_jax.estimation.scoring import Found, Limits, Quadratic, Reason, covariance, search
@@ -22,6 +22,8 @@ FREE = (*geo.GROUPS, "efficiency")
 _COARSE = 320  # pixels along a side are enough to find shells
 _WIDEST_START = 0.03  # of half a picture: a shell that is looked for does not cover several
 _FIRST_TAIL = 0.7  # of sigma, in either direction: where the search for a tail begins
+_FIRST_LOOK = 3  # shells that the origin is found from where their number is free
+_MOVED = 0.3  # pixels of the rebinned picture: then shells are looked for again
 _UNKNOWN = 2.0  # error of beta_2 that says nothing: beta_2 of a density is in -1 .. 2
 
 
@@ -30,12 +32,13 @@ class Request:
     """What is to be fitted.
 
     Attributes:
-        orders: of each shell, inner first.
+        orders: of each shell, inner first; of a shell where the number is to be found.
         shape: of the density of every radius.
         free: groups of the geometry, and efficiency, that are free.
         background: one of `means.BACKGROUNDS`.
         range: (low, high), distance from the origin of the pixels that are used, pixels, or None.
         positive: whether densities are kept from falling below 0.
+        count_is_free: whether the number of shells is found out.
     """
 
     orders: tuple[tuple[int, ...], ...]
@@ -44,6 +47,7 @@ class Request:
     background: str = "none"
     range: tuple[float, float] | None = None
     positive: bool = False
+    count_is_free: bool = False
 
     def __post_init__(self):
         if self.shape not in SHAPES:
@@ -135,7 +139,7 @@ def angle_of(polarisation: float | str) -> float:
 
 
 def request_of(
-    shells: int,
+    shells: int | str,
     orders: Sequence[int] | Sequence[Sequence[int]],
     shape: str,
     free: Sequence[str],
@@ -148,16 +152,18 @@ def request_of(
     Raises:
         InputError: naming the argument.
     """
-    if not isinstance(shells, int) or shells < 1:
-        raise InputError(f"shells={shells!r}: expected a number of shells from 1")
+    is_free = shells == "auto"
+    if not is_free and (not isinstance(shells, int) or not 1 <= shells <= MOST_SHELLS):
+        raise InputError(f'shells={shells!r}: expected a number from 1 to {MOST_SHELLS}, or "auto"')
+    number = 1 if is_free or not isinstance(shells, int) else shells
     listed = list(orders)
     if listed and all(isinstance(x, Sequence) for x in listed):
         per_shell = tuple(tuple(int(n) for n in x) for x in listed)  # pyright: ignore
-        if len(per_shell) != shells:
-            raise InputError(f"orders: {len(per_shell)} lists for {shells} shells")
+        if len(per_shell) != number or is_free:
+            raise InputError(f"orders: {len(per_shell)} lists for shells={shells}")
     else:
-        per_shell = (tuple(int(n) for n in listed),) * shells  # pyright: ignore
-    return Request(per_shell, shape, tuple(free), background, range, positive)
+        per_shell = (tuple(int(n) for n in listed),) * number  # pyright: ignore
+    return Request(per_shell, shape, tuple(free), background, range, positive, is_free)
 
 
 def fit_picture(
@@ -186,7 +192,8 @@ def fit_picture(
     layout = request.layout(prepared, picture.off_scale is None)
     model = Model(request.shells, layout)
     if start is None:
-        values = find_start(prepared, model, request, geometry, picture.off_scale or 1.0)
+        model, values = find_start(prepared, model, request, geometry, picture.off_scale or 1.0)
+        request = dataclasses.replace(request, orders=tuple(s.orders for s in model.shells))
     else:
         values = dataclasses.replace(start, geometry=geometry)
     limits = limits_for(prepared.data)
@@ -281,8 +288,13 @@ def scaled(values: Values, model: Model, factor: float, shift: np.ndarray) -> Va
 
 def find_start(
     prepared: Prepared, model: Model, request: Request, geometry: np.ndarray, off_scale: float
-) -> Values:
-    """Finds start values: shells on rings of the rebinned picture, then a fit of that."""
+) -> tuple[Model, Values]:
+    """Finds start values, and the shells where their number is free.
+
+    Shells are looked for on rings of the rebinned picture, and fitted to that. Where the origin has
+    moved on the way, or the number of shells is free, that was a first look for the origin alone,
+    and they are looked for again about the new one.
+    """
     data = prepared.data
     factor = max(1, -(-max(data.counts.shape) // _COARSE))
     coarse = rebinned(data, factor)
@@ -291,37 +303,69 @@ def find_start(
     shift = -np.array(lost)
     small = np.array(geometry)
     small[:2] = (geometry[:2] - shift) / factor
-    limits = limits_for(coarse)
-    widest = max(3.0, _WIDEST_START * coarse.half)
-    narrow = dataclasses.replace(limits, sigma=(0.3, widest))
-    orders = tuple(sorted({n for shell in model.shells for n in shell.orders})) or (2,)
-    reference = coarse if not model.layout.off else _less_off(coarse, off_scale)
-    guess = find_shells(
-        reference,
-        Values((), small),
-        len(model.shells),
-        orders,
-        narrow,
-        request.background != "none",
-    )
-    found_orders = orders[:2]
-    shells = []
-    for shell, v in zip(model.shells, sorted(guess.shells, key=lambda v: v[0]), strict=True):
-        beta = dict(zip(found_orders, v[3:], strict=True))
-        lengths = [v[0], v[1], 0.0][: shell.lengths]
-        shells.append(np.array([*lengths, v[2], *(beta.get(n, 0.0) for n in shell.orders)]))
-    background = np.zeros(9)
-    background[0] = guess.background
-    values = Values(tuple(shells), small, background, off_scale=off_scale)
-    if request.shape == "skewed":
-        attempts = [_with_tails(values, sign * _FIRST_TAIL) for sign in (1, -1)]
-        picture = PictureModel(coarse, model, attempts[0])
-        found = [search(picture, v, limits, iterations=12, tolerance=1.0) for v in attempts]
-        values = min(found, key=lambda x: x.evaluation.deviance).values
-    elif factor > 1:
-        picture = PictureModel(coarse, model, values)
-        values = search(picture, values, limits, iterations=15, tolerance=1.0).values
-    return scaled(values, model, factor, shift)
+    search_in = _Start(coarse, model, request, off_scale)
+    count = None if request.count_is_free else len(model.shells)
+    found = search_in.shells(small, _FIRST_LOOK if count is None else count)
+    moved = np.hypot(*(found.values.geometry[:2] - small[:2]))
+    if count is None or moved > _MOVED:
+        again = search_in.shells(found.values.geometry, count)
+        if count is None or again.evaluation.deviance < found.evaluation.deviance:
+            found = again
+    if count is None:
+        shell = model.shells[0]
+        model = dataclasses.replace(model, shells=(shell,) * len(found.values.shells))
+    return model, scaled(found.values, model, factor, shift)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """Looks for shells in a small picture.
+
+    Attributes:
+        data: the picture.
+        model: the shells that are wanted.
+        request: likewise.
+        off_scale: exposure over that of the off picture.
+    """
+
+    data: Data
+    model: Model
+    request: Request
+    off_scale: float
+
+    def shells(self, geometry: np.ndarray, count: int | None) -> Found:
+        """Finds shells about an origin and fits them to the picture; None finds their number."""
+        limits = limits_for(self.data)
+        narrow = dataclasses.replace(limits, sigma=(0.3, max(3.0, _WIDEST_START * self.data.half)))
+        shells = self.model.shells
+        orders = tuple(sorted({n for shell in shells for n in shell.orders})) or (2,)
+        reference = _less_off(self.data, self.off_scale) if self.model.layout.off else self.data
+        with_background = self.request.background != "none"
+        guess = find_shells(reference, Values((), geometry), count, orders, narrow, with_background)
+        if self.request.count_is_free:
+            shells = (shells[0],) * len(guess.shells)
+        model = dataclasses.replace(self.model, shells=shells)
+        values = self._values(guess, model, orders[: len(guess.shells[0]) - 3], geometry)
+        attempts = [values]
+        if self.request.shape == "skewed":
+            attempts = [_with_tails(values, sign * _FIRST_TAIL) for sign in (1, -1)]
+        picture = PictureModel(self.data, model, attempts[0])
+        found = [search(picture, v, limits, iterations=15, tolerance=1.0) for v in attempts]
+        return min(found, key=lambda x: x.evaluation.deviance)
+
+    def _values(
+        self, guess: Guess, model: Model, orders: tuple[int, ...], geometry: np.ndarray
+    ) -> Values:
+        """A guess on rings as values of the model."""
+        shells = []
+        in_order = sorted(guess.shells, key=lambda v: v[0])
+        for shell, v in zip(model.shells, in_order, strict=True):
+            beta = dict(zip(orders, v[3:], strict=True))
+            lengths = [v[0], v[1], 0.0][: shell.lengths]
+            shells.append(np.array([*lengths, v[2], *(beta.get(n, 0.0) for n in shell.orders)]))
+        background = np.zeros(9)
+        background[0] = guess.background
+        return Values(tuple(shells), geometry, background, off_scale=self.off_scale)
 
 
 def _with_tails(values: Values, tail: float) -> Values:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 SHAPES = ("normal", "skewed")
 _CUT = 6.0  # a normal density is cut so many sigma from its mean: 2e-9 of the electrons
 _TAIL_CUT = 14.0  # an exponential tail so many tau: 8e-7
+_CLOSE = 3.0  # of the blur: from here on its effect is expanded in b / r
 _SMALLEST_TAIL = 1e-3  # of sigma: below it the skewed density is the normal one to rounding
 # Coefficients of erfc(x) = t exp(-x^2 + sum c_k t^k), t = 1 / (1 + x / 2), x >= 0, with a relative
 # error below 1.2e-7 (Press et al., Numerical Recipes, section 6.2).
@@ -116,5 +117,6 @@ def blurred(shape: str, r: jax.Array, parameters: jax.Array, variance: jax.Array
         return density(shape, radius, parameters, variance)
 
     value, slope = jax.jvp(smooth, (r,), (jnp.ones_like(r),))
-    share = variance / r
-    return value * (1 + share / r) - share * slope
+    # closer to the centre than some b the expansion does not hold
+    share = variance / jnp.maximum(r, _CLOSE * jnp.sqrt(variance) + 1e-6)
+    return value * (1 + share * share / jnp.maximum(variance, 1e-12)) - share * slope

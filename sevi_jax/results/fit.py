@@ -246,7 +246,7 @@ def overdispersion(counts: np.ndarray, mean: np.ndarray) -> float:
 
 def fit(
     picture: Picture | np.ndarray,
-    shells: int = 1,
+    shells: int | str = 1,
     orders: Sequence[int] | Sequence[Sequence[int]] = (2,),
     shape: str = "normal",
     free: Sequence[str] = ("origin",),
@@ -261,7 +261,7 @@ def fit(
 
     Args:
         picture: a `Picture` or an array of counts ``[H, W]``.
-        shells: how many.
+        shells: how many, or "auto": shells are added while the likelihood pays for them.
         orders: of the anisotropy parameters that are free, of all shells or of each, inner first.
         shape: of the density of the radius, "normal" or "skewed".
         free: what of the geometry is free: some of "origin", "angle", "ellipse", "harmonics", and
