@@ -121,7 +121,7 @@ def run(number: int, seed: int) -> dict[str, Any]:
         drawn = true_known + size * rng.standard_normal(RINGS + 1)
         known = list(zip(drawn.tolist(), size.tolist(), strict=True))
     calibration = through_a_file(calibrate([(first, dict(enumerate(known[:RINGS])))], second_term))
-    found = [one.kinetic for one in second.energies(calibration, unit="cm-1")]
+    found: list[Any] = [one.kinetic for one in second.energies(calibration, unit="cm-1")]
     true = energy(radii) * 8065.543937
 
     def pull(value: Any, truth: float) -> float:
@@ -163,7 +163,7 @@ def report(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Runs what is missing and prints the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Do energies lie within their stated errors?")
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="build/trials/energies")

@@ -28,7 +28,7 @@ Energy = float | tuple[float, float] | UFloat
 
 _KIND = "sevi_jax calibration"
 _UNLIKELY = 1e-3  # p-value below which the rings contradict the calibration
-_MOST_BYTES = 4 << 20
+_MOST_BYTES = 64 << 20
 _SAME = 1e-3  # of its error: a radius that differs by less is the same number
 _STEPS = 100  # of the fit; from half of them on they are damped
 
