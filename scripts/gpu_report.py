@@ -524,7 +524,8 @@ def run_child(options: argparse.Namespace) -> None:
     if "machine" not in report.read():
         from sevi_jax import provenance
 
-        report.update("machine", **describe_machine(), revision=provenance.revision())
+        found = describe_machine() | {"revision": provenance.revision(), "driver": _driver()}
+        report.update("machine", **found)
     stage = {
         "numbers": stage_numbers,
         "rates": stage_rates,
@@ -532,6 +533,15 @@ def run_child(options: argparse.Namespace) -> None:
         "train": stage_train,
     }
     stage[options.child](options, report, options.until)
+
+
+def _driver() -> str | None:
+    """What NVIDIA's tool says of card and driver; None where it is not there."""
+    line = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        return subprocess.run(line, capture_output=True, text=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 if __name__ == "__main__":
