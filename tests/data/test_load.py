@@ -124,6 +124,10 @@ TEXTS = {
         + lines(np.column_stack([np.arange(12), COUNTS]), "\t"),
         "first column counts the rows",
     ),
+    "pixel by pixel, rows first": (
+        "row,column,counts\n" + "".join(f"{i},{k},{c}\n" for (i, k), c in np.ndenumerate(COUNTS)),
+        "a line for every pixel (row, column, value)",
+    ),
     "pixel by pixel": (
         "X\tY\tValue\n" + "".join(f"{k}\t{i}\t{c}\n" for (i, k), c in np.ndenumerate(COUNTS)),
         "a line for every pixel",
@@ -208,6 +212,13 @@ def test_few_bits(tmp_path, bits, values):
     np.testing.assert_array_equal(load(tmp_path / "a.png").counts, values)
     np.save(tmp_path / "a.npy", values.astype(bool))
     np.testing.assert_array_equal(load(tmp_path / "a.npy").counts, values > 0)
+
+
+def test_blocks_of_text_are_a_stack(tmp_path):
+    (tmp_path / "a.txt").write_text("\n".join(lines(picture) for picture in STACK))
+    pictures = load_all(tmp_path / "a.txt")
+    np.testing.assert_array_equal([picture.counts for picture in pictures], STACK)
+    assert "3 pictures with blank lines between" in pictures[0].notes[0]
 
 
 def test_bits_of_tiff(tmp_path):
@@ -407,6 +418,11 @@ BAD = {
     "word.txt": (TEXT.encode()[:200] + b"x" + TEXT.encode()[200:], "expected 10 numbers"),
     "empty field.csv": (b"1,2,3\n4,,6\n7,8,9\n", ", line 2: found '', expected 3 numbers (commas)"),
     "point and comma.csv": (b"1.234,5;1,0\n2,0;3,0\n", ", line 1: found '1.234,5;1,0'"),
+    "pairs.csv": (lines(COUNTS, ",", comma).encode(), "0 in every second column, which is ambig"),
+    "gaps.txt": (
+        lines(COUNTS, "\t", lambda v: str(v) if v % 3 else "").encode(),
+        ", row 1: found an empty field between tabs, expected a number (NaN marks",
+    ),
     "thousands.csv": (
         b"1,234;999;1,000\n1,000;2,000;500\n1;2;3\n", "found 1,234, which is ambiguous",
     ),

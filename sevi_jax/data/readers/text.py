@@ -125,13 +125,14 @@ def read(source: Source) -> Iterator[Found]:
 @dataclasses.dataclass(frozen=True)
 class _Table:
     """The numbers of a text ``[n, columns]``, names of the columns if there are any, the dialect
-    in words, and how many lines of header and footer were skipped."""
+    in words, how many lines of header and footer were skipped, and how many pictures there are."""
 
     values: np.ndarray
     names: list[str]
     words: str
     header: int
     footer: int
+    pictures: int = 1
 
 
 def _found(source: Source, table: _Table, note: str) -> Found:
@@ -150,20 +151,39 @@ def _found(source: Source, table: _Table, note: str) -> Found:
         found = columns.counted(source.place, "", events, source.options, source.budget)
         return dataclasses.replace(found, note=f"{note}; two columns: {found.note}")
     if width == 3 and _is_grid(values):
-        first, second = (values[:, i].astype(np.int64) for i in (0, 1))
-        down, across = (second, first)  # x, y, value
-        picture = np.zeros((int(np.ptp(down)) + 1, int(np.ptp(across)) + 1))
-        picture[down - down.min(), across - across.min()] = values[:, 2]
-        return found_array("", picture, f"{note}; a line for every pixel (x, y, value)")
+        across, down = columns.positions(named) or named[:2]
+        i, k = (values[:, named.index(name)].astype(np.int64) for name in (down, across))
+        if named.index(across) + named.index(down) != 1:
+            raise source.error(f"columns {', '.join(named)}", "the value in the last one")
+        picture = np.zeros((int(np.ptp(i)) + 1, int(np.ptp(k)) + 1))
+        picture[i - i.min(), k - k.min()] = values[:, 2]
+        order = "x, y, value" if named.index(across) == 0 else "row, column, value"
+        return found_array("", picture, f"{note}; a line for every pixel ({order})")
     if width < 10 and height > 20 * width:
         raise source.error(
             f"{height} lines of {width} numbers",
             "a picture, or events: a header line with the names of their columns, as x,y,time, or "
             "columns=('0', '1') for the numbers of those of the position",
         )
+    if table.pictures > 1:
+        values = values.reshape(table.pictures, -1, width)
+        check_picture(source.place, values.dtype, values.shape)
+        return found_array(
+            "", values, f"{note}, {table.pictures} pictures with blank lines between"
+        )
     values, said = _without_index(values)
     check_picture(source.place, values.dtype, values.shape)
+    _check_pairs(source, values)
     return found_array("", values, note + said)
+
+
+def _check_pairs(source: Source, values: np.ndarray) -> None:
+    """Refuses numbers of which every second one is 0, as 1,0 and 7,0 read with commas between."""
+    if values.shape[1] % 2 == 0 and values.any() and not values[:, 1::2].any():
+        raise source.error(
+            "0 in every second column, which is ambiguous (decimal commas with commas between?)",
+            "decimal points, or semicolons or tabs between the numbers",
+        )
 
 
 def _is_grid(values: np.ndarray) -> bool:
@@ -211,7 +231,16 @@ def _table(place: str, text: str) -> _Table:
     names = _names(lines[: used[first]], dialect, width)
     words = dialect.words.replace(_SEPARATORS["\t"], quoted) if quoted else dialect.words
     header = sum(bool(line.strip()) for line in lines[: used[first]])
-    return _Table(values, names, words, header, len(used) - 1 - last)
+    pictures = _pictures(used[first : last + 1])
+    return _Table(values, names, words, header, len(used) - 1 - last, pictures)
+
+
+def _pictures(numbers: list[int]) -> int:
+    """How many blocks of as many lines each there are, with other lines between."""
+    starts = np.flatnonzero(np.diff(numbers, prepend=-2) > 1)
+    heights = np.diff(starts, append=len(numbers))
+    several = len(heights) > 1 and heights[0] >= INDEX_ROWS and (heights == heights[0]).all()
+    return len(heights) if several else 1
 
 
 def _dialect(place: str, sample: list[str]) -> tuple[Dialect, int]:
@@ -229,12 +258,28 @@ def _dialect(place: str, sample: list[str]) -> tuple[Dialect, int]:
             for width, lines in widths.items():
                 if width > 1 and (best is None or (lines, width) > (best[2], best[1])):
                     best = dialect, width, lines
+    if best is None or best[0].separator == " ":
+        _check_empty(place, sample)
     if best is None:
         raise InputError(
             f"{place}: found '{one_line(sample[0][:LINE])}', expected rows of numbers with tabs, "
             "semicolons, commas or white space between them"
         )
     return best[0], best[1]
+
+
+def _check_empty(place: str, sample: list[str]) -> None:
+    """Refuses lines that have as many fields each, some of which are empty."""
+    for separator in "\t;,|":
+        fields = [line.split(separator) for line in sample]
+        if len(fields[0]) > 2 and {len(f) for f in fields} == {len(fields[0])}:
+            for number, line in enumerate(fields):
+                inner = [part.strip() for part in line[:-1]]
+                if "" in inner and any(inner) and not re.search(r"[^\W\d]", "".join(inner)):
+                    raise InputError(
+                        f"{place}, row {number + 1}: found an empty field between "
+                        f"{_SEPARATORS[separator]}, expected a number (NaN marks a pixel without)"
+                    )
 
 
 def _body(
