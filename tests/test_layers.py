@@ -36,6 +36,8 @@ MAY_IMPORT |= {
 # Libraries that only these modules (and what lies below them) may import.
 OWNERS = {
     "h5py": {"data"},
+    "tifffile": {"data.readers"},
+    "imagecodecs": {"data.readers"},
     "matplotlib": {"results.plots", "results.energy_plots"},
     "ml_collections": {"config", "network.training", "network.run"} | COMMANDS,
     "orbax": {"network.training.checkpoint"},

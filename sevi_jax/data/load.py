@@ -2,13 +2,14 @@
 
 import bz2
 import dataclasses
+import functools
 import gzip
 import lzma
 import pathlib
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -36,6 +37,7 @@ _REFUSED = {
 }
 
 Reader = Callable[[Source], Iterator[Found]]
+T = TypeVar("T")
 
 
 def load(path: str | pathlib.Path, **options: Any) -> Picture:
@@ -136,27 +138,33 @@ def _arrays(path: pathlib.Path, options: Options) -> Iterator[tuple[str, str, Fo
     source = Source(
         str(path), file, member, options, Budget(file.stat().st_size, options.most_pixels)
     )
-    place = source.place
+    seen = 0
+    readers = _quietly(source.place, lambda: _reader(source))
+    while (found := _quietly(source.place, lambda: next(readers, None))) is not None:
+        is_stack = len(found.shape) == 3
+        before, seen = seen, seen + (found.shape[0] if is_stack else 1)
+        wanted = range(before, seen) if number is None else (number,)
+        if not before <= wanted[0] < seen:
+            continue
+        shape = found.shape if number is None else found.shape[-2:]
+        source.budget.take(f"{source.place}{one_line(found.suffix)}", shape)
+        for i in wanted:
+            k = i - before if is_stack else None
+            suffix = found.suffix + ("" if k is None else f"[{k}]")
+            place = source.place if number is not None else f"{source.place}{one_line(suffix)}"
+            values = _quietly(place, functools.partial(found.read, k))
+            yield place, f"{file.name}{suffix}", found, values
+    if number is not None and number >= seen:
+        raise source.error(f"{seen} pictures", f"one of number {number} (the first is 0)")
+    if not seen:
+        raise source.error("no pictures", "at least one")
+
+
+def _quietly(place: str, call: Callable[[], T]) -> T:
+    """Calls a decoder; its warnings are not shown, for what matters is refused."""
     with warnings.catch_warnings(), decoding(place):
-        warnings.simplefilter("ignore")  # of the decoders: what matters is refused
-        seen = 0
-        for found in _reader(source):
-            is_stack = len(found.shape) == 3
-            before, seen = seen, seen + (found.shape[0] if is_stack else 1)
-            wanted = range(before, seen) if number is None else (number,)
-            if not before <= wanted[0] < seen:
-                continue
-            shape = found.shape if number is None else found.shape[-2:]
-            source.budget.take(f"{place}{one_line(found.suffix)}", shape)
-            for i in wanted:
-                k = i - before if is_stack else None
-                suffix = found.suffix + ("" if k is None else f"[{k}]")
-                where = place if number is not None else f"{place}{one_line(suffix)}"
-                yield where, f"{file.name}{suffix}", found, found.read(k)
-        if number is not None and number >= seen:
-            raise source.error(f"{seen} pictures", f"one of number {number} (the first is 0)")
-        if not seen:
-            raise source.error("no pictures", "at least one")
+        warnings.simplefilter("ignore")
+        return call()
 
 
 def _reader(source: Source) -> Iterator[Found]:
