@@ -32,6 +32,8 @@ _HOLE = 0.5  # a pixel has no less than this share of the dimmest of its neighbo
 _DEVIATIONS = 7.0  # of normal noise
 _LEAST = 10.0  # electrons of a hot pixel
 _FEWEST_ALONE = 5  # isolated pixels that tell the value of one electron
+_MANY_ALONE = 30  # of which hot pixels are only a few
+_SHARE = 0.05  # of the pixels with counts, that have one electron at least
 # Contrasts of four numbers, of norm 1, that a constant and a slope do not change.
 _CURVED = np.array([0.5, -0.5, -0.5, 0.5])
 _BENT = np.array([1, -3, 3, -1]) / math.sqrt(20)
@@ -130,8 +132,9 @@ def find_defects(
 def estimate_gain(counts: np.ndarray, used: np.ndarray) -> float:
     """About the value of one electron.
 
-    The value of most pixels that are alone among dark ones, if it is one value; else the variance
-    over the mean in quiet small blocks, which is 1 or more for whole numbers. 0 without counts.
+    The value of most pixels that are alone among dark ones, if it is one value; the lowest value
+    where few are alone, and many pixels have it; else the variance over the mean in quiet small
+    blocks, which is 1 or more for whole numbers. 0 without counts.
     """
     counts, used = _sample(counts), _sample(used)
     alone = _isolated(np.where(used, counts, 0.0))
@@ -139,6 +142,13 @@ def estimate_gain(counts: np.ndarray, used: np.ndarray) -> float:
         one = float(np.quantile(alone, 0.25, method="lower"))
         if np.count_nonzero((alone > 0.7 * one) & (alone < 1.4 * one)) > len(alone) / 2:
             return one
+    if len(alone) < _MANY_ALONE:
+        some = counts[used & (counts > 0)]
+        lowest = float(np.min(some, initial=np.inf))
+        low = some[some < 2.5 * lowest] / lowest
+        ones, twos = (np.count_nonzero(np.abs(low - n) < 1e-3) for n in (1, 2))
+        if ones + twos == low.size and ones > max(twos, _SHARE * some.size):
+            return lowest
     height, width = (n // _BLOCK * _BLOCK for n in counts.shape)
     if not height or not width:
         height, width, blocks = *counts.shape, (1, counts.size)
