@@ -1,0 +1,113 @@
+"""Whole fits of drawn pictures: errors that hold, the number of shells, origins, mistakes."""
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from sevi_jax.data.picture import Picture
+from sevi_jax.errors import InputError
+from sevi_jax.estimation.origin import find_origin
+from sevi_jax.results.fit import fit
+from sevi_jax.synthesis.spectrometer import simulate
+
+SHAPE = (96, 90)
+
+
+def draw(seed, **conditions):
+    """Two shells of 4000 electrons; every picture has a truth of its own."""
+    rng = np.random.default_rng([7, seed])
+    shells = [
+        {"radius": r + rng.uniform(-2, 2), "sigma": rng.uniform(1.2, 2), "electrons": 4000,
+         "beta": {2: rng.uniform(-0.6, 1.4)}}
+        for r in (16, 33)
+    ]  # fmt: skip
+    origin = (48 + rng.uniform(-3, 3), 45 + rng.uniform(-3, 3))
+    return simulate(shells, SHAPE, seed=seed, origin=origin, **conditions)
+
+
+def pulls(found, truth):
+    """(value - truth) / error of everything but the electrons, whose number is not in the truth."""
+    pairs = []
+    for shell, true in zip(found.shells, truth.shells, strict=True):
+        pairs += [(shell.radius, true.radius), (shell.sigma, true.sigma)]
+        pairs += [(shell.beta[n], true.beta[n]) for n in shell.beta]
+    pairs += zip(found.origin, truth.origin, strict=True)
+    return np.array([(x.nominal_value - true) / x.std_dev for x, true in pairs])
+
+
+def test_errors_hold_and_p_values_are_uniform():
+    pictures = [draw(seed) for seed in range(24)]
+    fits = [fit(picture, shells=2) for picture in pictures]
+    assert all(found.converged for found in fits)
+    found = np.array([pulls(f, p.truth) for f, p in zip(fits, pictures, strict=True)])
+    # false alarm of each: 1e-4 (pulls of a picture correlate little)
+    low, high = scipy.stats.chi2.ppf([5e-5, 1 - 5e-5], found.size)
+    assert low < np.sum(found**2) < high
+    assert scipy.stats.kstest([f.p_value for f in fits], "uniform").pvalue > 1e-4
+
+
+def test_number_of_shells_is_found():
+    picture = draw(3, background=0.1)
+    found = fit(picture, shells="auto", background="constant")
+    assert len(found.shells) == 2
+    # false alarm 1e-4
+    assert np.sum(pulls(found, picture.truth) ** 2) < scipy.stats.chi2.isf(1e-4, 8)
+
+
+def test_a_turned_stretched_picture_is_known_as_one():
+    picture = draw(5, angle=8.0, ellipse=(0.02, 0.01))
+    found = fit(picture, shells=2, free=("origin", "angle", "ellipse"))
+    more = [found.angle, *found.ellipse]
+    off = [(x.nominal_value - t) / x.std_dev for x, t in zip(more, (8.0, 0.02, 0.01), strict=True)]
+    assert found.converged
+    # false alarm 1e-4
+    assert np.sum(np.square(off)) < scipy.stats.chi2.isf(1e-4, 3)
+    assert np.sum(pulls(found, picture.truth) ** 2) < scipy.stats.chi2.isf(1e-4, 8)
+
+
+def test_difference_of_radii_has_its_covariance():
+    found = fit(draw(8), shells=2)
+    difference = found.shells[1].radius - found.shells[0].radius
+    index = [found.names.index(f"radius_{i}") for i in (1, 2)]
+    matrix = found.covariance[np.ix_(index, index)]
+    assert difference.std_dev == pytest.approx(np.sqrt([1, -1] @ matrix @ [1, -1]), rel=1e-6)
+
+
+@pytest.mark.parametrize("hot", [0, 1])
+def test_origin_is_found_under_a_mask(hot):
+    picture = draw(11)
+    exposure = np.ones(SHAPE)
+    exposure[:30, 50:] = 0.0  # a block off the middle
+    counts = np.array(picture.counts)
+    if hot:
+        counts[70, 12] = 65535
+    found = find_origin(counts * exposure, exposure)
+    assert np.hypot(*np.subtract(found, picture.truth.origin)) < 1.5
+
+
+def test_masked_pixels_are_never_looked_at():
+    picture = draw(12)
+    mask = np.ones(SHAPE, bool)
+    mask[:20, :30] = False
+    spoiled = np.where(mask, picture.counts, np.nan)
+    one = fit(Picture(picture.counts, mask=mask), shells=2)
+    other = fit(Picture(spoiled), shells=2)
+    np.testing.assert_array_equal(one.values, other.values)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shells": 0}, "shells=0"),
+        ({"shells": "many"}, "auto"),
+        ({"orders": (2, 26)}, "1 to 24"),
+        ({"shape": "round"}, "normal, skewed"),
+        ({"free": ("tilt",)}, "origin, angle"),
+        ({"background": "flat"}, "none, constant, smooth"),
+        ({"polarisation": "up"}, "vertical"),
+        ({"range": (500, 600)}, "no pixel"),
+    ],
+)
+def test_mistakes_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        fit(np.ones((20, 20)), **options)
