@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import io
+import math
 import os
 import pathlib
 import re
@@ -233,6 +234,9 @@ def _parse(argv: Sequence[str]) -> None:
             raise InputError(f"--{name} is given {times} times{several}")
         if flag.present and flag.value in ("", []):
             raise InputError(f"--{name}=: a value is expected")
+        # that lies in no range and in every one
+        if flag.present and isinstance(flag.value, float) and not math.isfinite(flag.value):
+            raise InputError(f"--{name}={flag.value}: a finite number is expected")
 
 
 def keep_compiled_programs() -> None:
@@ -305,23 +309,19 @@ def run(
     for stream in (sys.stdout, sys.stderr):  # a name or a sign that the terminal has not
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if any(arg in ("--help", "-h", "-help", "--helpfull") for arg in sys.argv[1:]):
-        print(f"{(document or '').strip()}\n\nFlags:")
-        # a flag belongs to the module that defined it, and the program itself goes by argv[0]
-        own = [FLAGS.get_flags_for_module(name) for name in (__name__, sys.argv[0])]
-        for flag in (*own[0], *own[1]):
-            default = "" if flag.default in (None, "", []) else f" (default: {flag.default})"
-            print(f"  --{flag.name}\n      {flag.help}{default}")
-        if describe:
-            print(describe())
-        sys.exit(0)
     memory.keep()
     keep_compiled_programs()
     try:
+        if any(arg in ("--help", "-h", "-help", "--helpfull") for arg in sys.argv[1:]):
+            _print_help(document, describe)
+            sys.exit(0)
         _parse(sys.argv)
         if checks_jax:
             require_sound_jax()
-        sys.exit(main())
+        status = main()
+        if sys.stdout:  # what nobody reads any more is noticed here, not at the interpreter's end
+            sys.stdout.flush()
+        sys.exit(status)
     except KeyboardInterrupt:
         print(f"{module}: interrupted", file=sys.stderr)
         _leave(130)  # as shells say it of SIGINT
@@ -331,6 +331,19 @@ def run(
             raise
         print(f"{module}: {reason}", file=sys.stderr)
         _leave()
+
+
+def _print_help(document: str | None, describe: Callable[[], str] | None) -> None:
+    """Prints docstring, flags with defaults, and what `describe` gives."""
+    print(f"{(document or '').strip()}\n\nFlags:")
+    # a flag belongs to the module that defined it, and the program itself goes by argv[0]
+    own = [FLAGS.get_flags_for_module(name) for name in (__name__, sys.argv[0])]
+    for flag in (*own[0], *own[1]):
+        default = "" if flag.default in (None, "", []) else f" (default: {flag.default})"
+        print(f"  --{flag.name}\n      {flag.help}{default}")
+    if describe:
+        print(describe())
+    sys.stdout.flush()
 
 
 def _mistake(error: Exception) -> str | None:
@@ -360,8 +373,9 @@ def _leave(status: int = 2) -> None:
     that other processes do not finish any more.
     """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # nobody reads it any more
-            stream.flush()
+        if stream:
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                stream.flush()
     if "jax" in sys.modules:  # then it is no mistake in the flags
         import jax
 

@@ -17,6 +17,7 @@ pixels out (--mask, --range); a network takes centred square pictures, larger th
 whole factor. Output: .json, or the table Answer in an .h5.
 """
 
+import math
 import pathlib
 
 from absl import flags
@@ -76,11 +77,13 @@ def _pair(flag: flags.FlagHolder, what: str) -> tuple[float, float] | None:
     if flag.value is None:
         return None
     try:
-        first, second = (float(value) for value in flag.value)
+        numbers = [float(value) for value in flag.value]
     except ValueError:
+        numbers = []
+    if len(numbers) != 2 or not all(map(math.isfinite, numbers)):
         text = f"--{flag.name}={','.join(flag.value)}"
-        raise InputError(f"{text}: expected two numbers {what} in pixels") from None
-    return first, second
+        raise InputError(f"{text}: expected two numbers {what} in pixels")
+    return numbers[0], numbers[1]
 
 
 def main() -> None:

@@ -182,6 +182,9 @@ def test_folder_of_somebody_elses_beside_the_output_is_not_deleted(folder):
         ("evaluate", ["--map"], "--map goes with --fit"),
         ("evaluate", ["--start=picture"], "--start goes with --fit"),
         ("evaluate", ["--positive"], "--positive goes with --fit"),
+        ("evaluate", ["--exposure=nan"], "--exposure=nan: a finite number is expected"),
+        ("predict", ["--fit", "--blur=nan"], "--blur=nan: a finite number is expected"),
+        ("predict", ["--fit", "--range=nan,3"], "--range=nan,3: expected two numbers"),
         ("evaluate", ["--output="], "--output=: a value is expected"),
         ("evaluate", ["--data="], "--data=: a value is expected"),
         ("evaluate", ["--data=train10.h5,"], "--data=train10.h5,: a name is empty"),
@@ -438,6 +441,16 @@ def test_fault_of_the_program_is_a_traceback(tmp_path, trained_with):
     trained_with(ZeroDivisionError("a fault"))
     with pytest.raises(ZeroDivisionError):
         command("train", QUICK, cwd=tmp_path)
+
+
+def test_help_that_nobody_reads_to_its_end_is_one_line(tmp_path):
+    line = [sys.executable, "-m", "sevi_jax.train", "--help"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(line, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == "sevi_jax.train: Broken pipe\n"
+    process.stderr.close()
+    assert process.wait() == 2
 
 
 def test_help_of_train_lists_every_key(tmp_path):
