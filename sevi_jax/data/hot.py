@@ -74,8 +74,11 @@ class Defects:
 
 
 def without_defects(picture: Picture) -> Picture:
-    """The picture with its hot and dead pixels masked, and a note that lists them."""
+    """The picture with its hot and dead pixels masked, also of its off picture; notes list them."""
     found = find_defects(picture.counts, picture.used, picture.gain, picture.noise == "normal")
+    if picture.off is not None:
+        of_off = find_defects(picture.off, picture.used, picture.gain)
+        found = Defects(found.hot | of_off.hot, found.dead | of_off.dead)
     notes = list(picture.notes)
     for name, pixels in (("hot", found.hot), ("dead", found.dead)):
         places = np.argwhere(pixels)

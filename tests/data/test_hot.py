@@ -4,6 +4,8 @@ The expected counts of the pictures are formulas of their own. A correct test le
 fewer than 1e-4 of good pictures, so that the 60 here fail in fewer than 1 of 160 seeds.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.special import ndtr
@@ -78,6 +80,10 @@ def test_they_are_masked_and_listed():
     assert picture.notes == ("read", "2 hot pixels are left out: (7, 8), (70, 9)")
     mask[7, 8] = mask[70, 9] = mask[3, 4] = False
     np.testing.assert_array_equal(picture.used, mask)
+    off = np.random.default_rng(4).poisson(np.ones(counts.shape)).astype(float)
+    off[50, 60] = 900
+    picture = without_defects(dataclasses.replace(picture, off=off))
+    assert picture.notes[-1] == "1 hot pixel is left out: (50, 60)"
     good = Picture(np.ones((9, 9)))
     assert without_defects(good) is good
 
