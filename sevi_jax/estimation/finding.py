@@ -112,14 +112,15 @@ def sum_rings(data: Data, values: Values, modes: tuple[int, ...], sigma: float) 
         every[cells] = per_cell_values
         return np.convolve(every, window, mode="same")
 
+    counts = np.maximum(counts, 0.0)  # differences of pictures may be negative
     level = counts.sum() / pixels.sum()
     density = along(counts) / np.maximum(along(pixels), 1e-9)
     # a cell's middle lies half way to the next point; the reference need not be exact
     reference = np.zeros((grid.points, len(modes)), np.float32)
     reference[1:, 0] = density[:-1]
     reference[:, 0] += 0.03 * level
-    frame = picture.frame(thin)
-    parts = [evaluate_chunk(reference, frame, c, Layout(modes)) for c in chunks]
+    frame, layout = picture.frame(thin), Layout(modes, normal=data.noise is not None)
+    parts = [evaluate_chunk(reference, frame, c, layout) for c in chunks]
     score = per_cell([np.asarray(p[1], np.float64).sum(1) for p in parts])
     information = per_cell([np.asarray(p[3]) for p in parts]).astype(np.float64)
     rings = Rings(information, score, 0.0, cells, counts, pixels, grid)
@@ -204,13 +205,19 @@ def _thin_kernel(grid: Grid, cells: int, orders: tuple[int, ...]) -> tuple[np.nd
 
 @functools.lru_cache(maxsize=8)
 def _ladder(
-    grid: Grid, cells: int, orders: tuple[int, ...], low: float, high: float, narrow: float
+    grid: Grid,
+    cells: int,
+    orders: tuple[int, ...],
+    low: float,
+    high: float,
+    widths: tuple[float, float],
 ):
     """Thin shells that are tried: radius and sigma ``[K]``, series ``[cells, M, L, K]``."""
     kernel, thin = _thin_kernel(grid, cells, orders)
     radii, sigmas = [], []
     for sigma in _WIDTHS:
-        if sigma < narrow:
+        # one that is far too wide may cover several rings, and no allowed one is near it
+        if not widths[0] <= sigma <= 2.5 * widths[1]:
             continue
         found = np.arange(max(low, 0.5 * sigma), high, _SPACING * sigma)
         radii.append(found)
@@ -305,7 +312,7 @@ class Finder:
         with_zero = (0, *self.shell.orders)
         high = min(limits.radius[1], rings.distances.max())
         radius, sigma, series = _ladder(
-            rings.grid, cells, with_zero, limits.radius[0], high, limits.sigma[0]
+            rings.grid, cells, with_zero, limits.radius[0], high, limits.sigma
         )
         self.radius, self.sigma, self.series = radius, sigma, series[rings.cells]
         level = 0.0

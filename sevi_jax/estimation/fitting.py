@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import numpy as np
 
 from sevi_jax.data.picture import POLARISATIONS, Picture
 from sevi_jax.errors import InputError
 from sevi_jax.estimation import goodness as good
+from sevi_jax.estimation import noise
 from sevi_jax.estimation.finding import MOST_SHELLS, Guess, find_shells
 from sevi_jax.estimation.origin import find_origin
 from sevi_jax.estimation.preparing import Prepared, prepare
@@ -24,6 +26,7 @@ _WIDEST_START = 0.03  # of half a picture: a shell that is looked for does not c
 _FIRST_TAIL = 0.7  # of sigma, in either direction: where the search for a tail begins
 _FIRST_LOOK = 3  # shells that the origin is found from where their number is free
 _MOVED = 0.3  # pixels of the rebinned picture: then shells are looked for again
+_UNLIKELY = 1e-3  # p-value, or 1 less it, at which the noise is looked at
 _UNKNOWN = 2.0  # error of beta_2 that says nothing: beta_2 of a density is in -1 .. 2
 
 
@@ -72,10 +75,9 @@ class Request:
         index = tuple(
             sorted(i for name in self.free if name in geo.GROUPS for i in geo.GROUPS[name])
         )
-        off = prepared.data.off is not None and not prepared.normal
         return Layout(
             modes_of(self.shells), index, BACKGROUNDS[self.background], "efficiency" in self.free,
-            off, off and scale_is_free, prepared.normal,
+            prepared.on is not None and scale_is_free, prepared.normal,
         )  # fmt: skip
 
 
@@ -184,6 +186,7 @@ def fit_picture(
         InputError: no pixel is used, or no count is there.
     """
     prepared = prepare(picture)
+    scale = prepared.data.off_scale
     geometry, known = first_geometry(picture, prepared, start)
     if known and "origin" in request.free:
         kept = tuple(name for name in request.free if name != "origin")
@@ -192,23 +195,48 @@ def fit_picture(
     layout = request.layout(prepared, picture.off_scale is None)
     model = Model(request.shells, layout)
     if start is None:
-        model, values = find_start(prepared, model, request, geometry, picture.off_scale or 1.0)
+        model, values = find_start(prepared, model, request, geometry, scale)
         request = dataclasses.replace(request, orders=tuple(s.orders for s in model.shells))
     else:
-        values = dataclasses.replace(start, geometry=geometry)
+        values = dataclasses.replace(start, geometry=geometry, off_scale=scale)
     limits = limits_for(prepared.data)
     added = [] if prior is None else [prior]
-    fitted = PictureModel(prepared.data, model, values)
-    found = in_order(search(fitted, values, limits, added), model)
-    matrix = covariance(found)
+    while True:
+        fitted = PictureModel(prepared.data, model, values)
+        found = in_order(search(fitted, values, limits, added), model)
+        matrix = covariance(found)
+        judged = _judged(prepared, fitted, found, matrix)
+        scale_error = float(np.sqrt(max(matrix[-1, -1], 0.0))) if _has_scale(matrix, model) else 0.0
+        likely = min(judged.p_value, 1 - judged.p_value) > _UNLIKELY
+        again = noise.revised(prepared, fitted, found.values, scale_error, likely)
+        if again is None:
+            break
+        prepared, values = again
+        limits = limits_for(prepared.data)
+        layout = dataclasses.replace(layout, normal=prepared.normal)
+        model = dataclasses.replace(model, layout=layout)
     reason = found.reason
     if matrix is None or not _determined(found, matrix, model):
         reason = Reason.SINGULAR if reason is Reason.CONVERGED else reason
     if matrix is None:
         matrix = np.full((model.size, model.size), np.nan)
     found = dataclasses.replace(found, reason=reason)
-    judged = good.judge(fitted, found.values, np.nan_to_num(matrix))
     return Fitted(picture, prepared, request, fitted, found, matrix, judged)
+
+
+def _has_scale(matrix: np.ndarray | None, model: Model) -> TypeGuard[np.ndarray]:
+    """Whether the exposure of the off picture has an error."""
+    return matrix is not None and model.layout.off_scale
+
+
+def _judged(
+    prepared: Prepared, fitted: PictureModel, found: Found, matrix: np.ndarray | None
+) -> good.Goodness:
+    """Judges a fit by the noise that it has."""
+    if prepared.noise.estimated or prepared.on is not None:
+        return noise.judged(prepared, fitted, found.values, fitted.model.size)
+    matrix = np.zeros_like(found.information) if matrix is None else np.nan_to_num(matrix)
+    return good.judge(fitted, found.values, matrix)
 
 
 def first_geometry(
@@ -268,8 +296,8 @@ def rebinned(data: Data, factor: int) -> Data:
 
     exposure = summed(data.exposure) / factor**2
     variance = 1 / 12 + (data.variance - 1 / 12) / factor**2
-    off = None if data.off is None else summed(data.off)
-    return Data(summed(data.counts), exposure, off, variance, data.scatter)
+    off, spread = (None if x is None else summed(x) for x in (data.off, data.noise))
+    return Data(summed(data.counts), exposure, off, variance, spread, data.off_scale)
 
 
 def scaled(values: Values, model: Model, factor: float, shift: np.ndarray) -> Values:
@@ -339,9 +367,8 @@ class _Start:
         narrow = dataclasses.replace(limits, sigma=(0.3, max(3.0, _WIDEST_START * self.data.half)))
         shells = self.model.shells
         orders = tuple(sorted({n for shell in shells for n in shell.orders})) or (2,)
-        reference = _less_off(self.data, self.off_scale) if self.model.layout.off else self.data
         with_background = self.request.background != "none"
-        guess = find_shells(reference, Values((), geometry), count, orders, narrow, with_background)
+        guess = find_shells(self.data, Values((), geometry), count, orders, narrow, with_background)
         if self.request.count_is_free:
             shells = (shells[0],) * len(guess.shells)
         model = dataclasses.replace(self.model, shells=shells)
@@ -375,13 +402,6 @@ def _with_tails(values: Values, tail: float) -> Values:
         sigma = v[1] / np.sqrt(1 + tail * tail)
         shells.append(np.array([v[0] - tail * sigma, sigma, tail * sigma, *v[3:]]))
     return dataclasses.replace(values, shells=tuple(shells))
-
-
-def _less_off(data: Data, scale: float) -> Data:
-    """The picture less its off picture, for a first look."""
-    assert data.off is not None
-    counts = np.maximum(data.counts - scale * data.off, 0.0)
-    return dataclasses.replace(data, counts=counts, off=None)
 
 
 def in_order(found: Found, model: Model) -> Found:

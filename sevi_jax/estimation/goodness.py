@@ -96,7 +96,7 @@ def _first_pass(series, frame, chunk, layout: Layout):
     to_grid = jnp.stack([tap * pull for tap in taps], axis=1)
     gradient = jnp.einsum("kjp,kmp->kjm", to_grid, every[:, :modes])
     of_columns = jnp.einsum("kp,kcp->c", pull, every[:, modes:])
-    half = jnp.where(chunk.exposure > 0, half_deviance(mean, chunk.counts, jnp.float32(0.0)), 0.0)
+    half = jnp.where(chunk.exposure > 0, half_deviance(mean, chunk.counts), 0.0)
     sums = [jnp.sum(x, axis=1) for x in (half, one, two)]
     return *sums, gradient, of_columns
 
@@ -181,7 +181,24 @@ def _central_half(picture: PictureModel, mean: np.ndarray) -> np.ndarray:
         return np.zeros(0)
     used = np.asarray(picture.center.chunk.exposure[0]) > 0
     counts = picture.center.chunk.counts[0][used]
-    return np.asarray(half_deviance(jnp.asarray(mean, jnp.float32), counts, jnp.float32(0.0)))
+    return np.asarray(half_deviance(jnp.asarray(mean, jnp.float32), counts))
+
+
+def judge_by_parts(parts: np.ndarray, parameters: float, deviance: float, pixels: int) -> Goodness:
+    """Judges a fit by its squared residuals less another estimate of their means.
+
+    Args:
+        parts: sums of (square of the residual - other estimate) / variance over parts of the
+            picture that are independent, ``[B]``. If the model is right their sum is - P on
+            average, and their own squares say how much it scatters.
+        parameters: P, as far as the counts in the parts determine them.
+        deviance: chi-square of all pixels.
+        pixels: how many there are.
+    """
+    size = float(np.sqrt(np.sum(parts**2)))
+    p_value = float(scipy.stats.norm.sf((parts.sum() + parameters) / max(size, 1e-300)))
+    freedom = pixels - parameters
+    return Goodness(deviance, freedom, freedom, 2.0 * freedom, p_value)
 
 
 def upper_tail(value: float, mean: float, variance: float) -> float:

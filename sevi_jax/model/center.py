@@ -145,7 +145,7 @@ def means(
         nodes: of Gauss's rule.
 
     Returns:
-        ``[1, N]`` and ``[N, P]``, without the off picture.
+        ``[1, N]`` and ``[N, P]``.
     """
     row, column = chunk.row[0], chunk.column[0]
     unit = row / frame.half, column / frame.half
@@ -170,15 +170,17 @@ def means(
     jacobian += [(response * term)[:, None] for term in background]
     if layout.efficiency:
         jacobian += [(mean * term)[:, None] for term in terms]
+    if layout.off_scale:
+        assert chunk.off is not None
+        mean = mean + frame.off_scale * chunk.off[0]
+        jacobian.append(chunk.off[0][:, None])
     return mean[None], jnp.concatenate(jacobian, axis=-1)
 
 
 @functools.partial(jax.jit, static_argnames="layout")
 def evaluate(mean: jax.Array, jacobian: jax.Array, frame: Frame, chunk: Chunk, layout: Layout):
     """Half the deviance, score ``[P]`` and information ``[P, P]`` of the central pixels."""
-    half, residual, weight, base = noise(mean, frame, chunk, layout)
-    if layout.off_scale:
-        jacobian = jnp.concatenate([jacobian, base[0][:, None]], axis=-1)
+    half, residual, weight = noise(mean, frame, chunk, layout)
     weighted = jacobian * weight[0][:, None]
     return (
         jnp.sum(half),
@@ -210,6 +212,7 @@ def gather(
     counts: np.ndarray,
     exposure: np.ndarray,
     off: np.ndarray | None,
+    noise: np.ndarray | None,
     width: float,
 ) -> Center:
     """Takes the central pixels out of flat arrays ``[N]``; `width` is of the narrowest shell."""
@@ -221,8 +224,10 @@ def gather(
         return jnp.asarray(taken[None], jnp.float32)
 
     far = 100.0 + np.abs(row).max()
+    without, spread = (None if x is None else padded(x) for x in (off, noise))
+    nothing = jnp.zeros(1, jnp.int32)
     chunk = Chunk(
-        padded(row, far), padded(column, far), padded(counts), padded(exposure),
-        None if off is None else padded(off), jnp.zeros(1, jnp.int32),
+        padded(row, far), padded(column, far), padded(counts), padded(exposure), without, spread,
+        nothing,
     )  # fmt: skip
     return Center(chunk, place, _NODES[int(width < _NARROW)])

@@ -36,8 +36,7 @@ class Layout:
         geometry: indices into `geometry.NAMES` of what is free.
         background: terms of the background.
         efficiency: whether a smooth efficiency is free.
-        off: whether there is a picture without light.
-        off_scale: whether its exposure is free.
+        off_scale: whether the exposure of a picture without light is free.
         normal: whether the noise is normal with a variance given per pixel.
     """
 
@@ -45,7 +44,6 @@ class Layout:
     geometry: tuple[int, ...] = ()
     background: int = 0
     efficiency: bool = False
-    off: bool = False
     off_scale: bool = False
     normal: bool = False
 
@@ -67,8 +65,7 @@ class Frame:
         geometry: ``[9]``; the origin from the middle of the picture.
         background: counts per pixel of each term, ``[9]``.
         efficiency: coefficients of its logarithm, ``[8]``.
-        off_scale: exposure of the picture over that without light.
-        scatter: f^2: the variance is mean + f^2 mean^2.
+        off_scale: exposure over that of the off picture, less the exposure that counts are less.
         floor: the likelihood is continued below this mean.
         half: half of the longer side of the picture, pixels: the unit of background terms.
         step: h of the grid.
@@ -78,7 +75,6 @@ class Frame:
     background: jax.Array
     efficiency: jax.Array
     off_scale: jax.Array
-    scatter: jax.Array
     floor: jax.Array
     half: jax.Array
     step: jax.Array
@@ -136,23 +132,17 @@ def _taps(place: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
     return weights, slopes
 
 
-def half_deviance(mean: jax.Array, counts: jax.Array, scatter: jax.Array) -> jax.Array:
-    """Half the deviance of counts of variance mean + scatter mean^2; mean above 0.
+def half_deviance(mean: jax.Array, counts: jax.Array) -> jax.Array:
+    """Half the deviance of Poisson counts; mean above 0.
 
-    For scatter 0 it is Poisson's, ``n log(n / m) - n + m = m g(n / m - 1)`` with
-    ``g(u) = (1 + u) log(1 + u) - u``, by its series near 0, where the difference would lose all
-    digits. Else it is that of the negative binomial distribution of this variance.
+    ``n log(n / m) - n + m = m g(n / m - 1)`` with ``g(u) = (1 + u) log(1 + u) - u``, by its series
+    near 0, where the difference would lose all digits.
     """
     u = (counts - mean) / mean
     series = u * u * (1 / 2 - u * (1 / 6 - u * (1 / 12 - u * (1 / 20 - u * (1 / 30 - u / 42)))))
     ratio = jnp.maximum(1 + u, 0.0)
     logarithm = jnp.log(jnp.where(ratio > 0, ratio, 1.0))
-    poisson = mean * jnp.where(jnp.abs(u) < 0.05, series, ratio * logarithm - u)
-    # n log(n / m) - (n + 1/c) log((1 + c n) / (1 + c m)), less Poisson's
-    product = scatter * mean
-    change = product * u / (1 + product)
-    excess = (counts + 1 / jnp.maximum(scatter, 1e-12)) * jnp.log1p(change) - (counts - mean)
-    return poisson - jnp.where(scatter > 0, excess, 0.0)
+    return mean * jnp.where(jnp.abs(u) < 0.05, series, ratio * logarithm - u)
 
 
 @functools.partial(jax.jit, static_argnames="layout")
@@ -171,9 +161,7 @@ def evaluate_chunk(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
         ``[K, F, F]``, E being the M cosines and then the C columns.
     """
     mean, basis, taps, columns = parts_of_means(series, frame, chunk, layout)
-    half, residual, weight, base_slope = noise(mean, frame, chunk, layout)
-    if layout.off_scale:
-        columns = [*columns, base_slope]
+    half, residual, weight = noise(mean, frame, chunk, layout)
     # Barriers keep the compiler from computing a pixel anew for every sum that it is in.
     residual, weight, taps = jax.lax.optimization_barrier((residual, weight, taps))
     every = jax.lax.optimization_barrier(jnp.stack([*basis, *columns], axis=1))
@@ -192,9 +180,8 @@ def parts_of_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
         series, frame, chunk, layout: as in `evaluate_chunk`.
 
     Returns:
-        the mean without the off picture ``[K, LANES]``; the cosines times exposure and area, the
-        weights of the four points of the grid, and the columns (without that of the off picture),
-        lists of ``[K, LANES]``.
+        the mean ``[K, LANES]``; the cosines times exposure and area, the weights of the four points
+        of the grid, and the columns, lists of ``[K, LANES]``.
     """
     z, x, log_area = geo.to_ideal(chunk.row, chunk.column, frame.geometry)
     s = jnp.sqrt(jnp.maximum(z * z + x * x, 1e-12))
@@ -239,56 +226,35 @@ def parts_of_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
     columns += [response * term for term in background]
     if layout.efficiency:
         columns += [mean * term for term in terms]
+    if layout.off_scale:
+        assert chunk.off is not None
+        mean = mean + frame.off_scale * chunk.off
+        columns.append(chunk.off)
     basis = [factor * c for c in waves]
     return mean, basis, taps, columns
 
 
 def noise(mean: jax.Array, frame: Frame, chunk: Chunk, layout: Layout):
-    """Half the deviance, residual over variance, 1 / variance, and the mean of the off picture."""
+    """Half the deviance, residual over variance, and 1 / variance."""
     used = chunk.exposure > 0
+    if layout.normal:
+        assert chunk.noise is not None
+        weight = jnp.where(used, 1 / jnp.where(used, chunk.noise, 1.0), 0.0)
+        residual = (chunk.counts - mean) * weight
+        return 0.5 * (chunk.counts - mean) * residual, residual, weight
     floor = frame.floor * chunk.exposure
     safe_floor = jnp.where(used, floor, 1.0)
     held = jnp.where(used, jnp.maximum(mean, floor), 1.0)
     counts = jnp.where(used, chunk.counts, 1.0)
-    if layout.normal:
-        # chunk.off holds the variance of the difference
-        weight = jnp.where(used, 1 / jnp.maximum(chunk.off, 1e-12), 0.0)
-        residual = (chunk.counts - mean) * weight
-        return 0.5 * (chunk.counts - mean) * residual, residual, weight, jnp.zeros_like(mean)
-    if layout.off:
-        ratio = frame.off_scale
-        b = _profiled_off(held, counts, chunk.off, ratio)
-        total = held + ratio * b
-        half = half_deviance(total, counts, jnp.float32(0.0))
-        safe = jnp.maximum(b, 1e-12)
-        half += jnp.where(
-            chunk.off > 0, half_deviance(safe, jnp.maximum(chunk.off, 0.0), jnp.float32(0.0)), b
-        )
-        weight = 1 / (total + ratio * ratio * b)
-        residual = (counts - total) / total
-        slope = b
-    else:
-        half = half_deviance(held, counts, frame.scatter)
-        weight = 1 / (held + frame.scatter * held * held)
-        residual = (counts - held) * weight
-        slope = jnp.zeros_like(mean)
+    half = half_deviance(held, counts)
+    weight = 1 / held
+    residual = (counts - held) * weight
     # below the floor: the parabola of a normal number whose variance is the floor's
     below = jnp.minimum(mean - safe_floor, 0.0)
     half = half - below * residual + 0.5 * below * below * weight
     residual = residual - below * weight
     keep = used.astype(jnp.float32)
-    return jnp.where(used, half, 0.0), residual * keep, weight * keep, slope
-
-
-def _profiled_off(mean, counts, off, ratio):
-    """Most likely mean of the off picture: the larger root of its score, stable near 0."""
-    # a (a + 1) b^2 + b (m (a + 1) - a (n + k)) - k m = 0
-    a = ratio
-    lead, linear = a * (a + 1), mean * (a + 1) - a * (counts + off)
-    root = jnp.sqrt(linear * linear + 4 * lead * off * mean)
-    return jnp.where(
-        linear < 0, (root - linear) / (2 * lead), 2 * off * mean / jnp.maximum(root + linear, 1e-30)
-    )
+    return jnp.where(used, half, 0.0), residual * keep, weight * keep
 
 
 @functools.partial(jax.jit, static_argnames="layout")

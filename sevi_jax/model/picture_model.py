@@ -33,16 +33,18 @@ class Data:
     Attributes:
         counts: electrons, ``[H, W]`` float64; may be no whole numbers.
         exposure: efficiency of every pixel, 0 where it is not used, ``[H, W]``.
-        off: counts without the light; of a difference of pictures the variance; ``[H, W]`` or None.
+        off: mean counts without the light, ``[H, W]`` or None.
         variance: of the blur by pixel and detector, pixels^2.
-        scatter: f^2 of the noise.
+        noise: variance of `counts` where it is not their mean, ``[H, W]`` or None.
+        off_scale: the exposure over that of the off picture for which it is taken off `counts`.
     """
 
     counts: np.ndarray
     exposure: np.ndarray
     off: np.ndarray | None = None
     variance: float = _PIXEL_VARIANCE
-    scatter: float = 0.0
+    noise: np.ndarray | None = None
+    off_scale: float = 0.0
 
     @property
     def half(self) -> float:
@@ -183,26 +185,27 @@ class PictureModel:
             row, column, distance = row[used], column[used], distance[used]
         self.used = used
         counts, exposure = data.counts.ravel()[used], data.exposure.ravel()[used]
-        off = None if data.off is None else data.off.ravel()[used]
+        off, noise = (None if x is None else x.ravel()[used] for x in (data.off, data.noise))
         self.center = None
         self.outside = np.ones(len(row), bool)
         if self.slow:
             inside = center.central(row, column, values.geometry)
             if inside.any():
                 self.center = center.gather(
-                    inside, row, column, counts, exposure, off, min(v[1] for v in values.shells)
-                )
+                    inside, row, column, counts, exposure, off, noise,
+                    min(v[1] for v in values.shells),
+                )  # fmt: skip
                 self.outside = out = ~inside
                 distance, row, column = distance[out], row[out], column[out]
                 counts, exposure = counts[out], exposure[out]
-                off = None if off is None else off[out]
+                off, noise = (None if x is None else x[out] for x in (off, noise))
         points = int(np.ceil((distance.max() / step + 16) / 256)) * 256
         self.sorted: Sorted = sort_pixels(
-            distance, row, column, counts, exposure, off, step, points
+            distance, row, column, counts, exposure, off, noise, step, points
         )
         self.sorted_geometry = np.array(values.geometry)
         self.grid = Grid(modes_of(self.model.shells), step, points, data.variance)
-        self.floor = FLOOR * float(data.counts.ravel()[used].mean())
+        self.floor = FLOOR * max(float(counts.mean()), 1e-30)
 
     def ensure_sorted(self, values: Values, shift: float = 0.25) -> None:
         """Sorts again where the geometry has moved a pixel by over `shift` steps of the grid."""
@@ -236,8 +239,8 @@ class PictureModel:
     def frame(self, values: Values) -> Frame:
         """All that is not a shell, for the device."""
         every = (
-            values.geometry, values.background, values.efficiency, values.off_scale,
-            self.data.scatter, self.floor, self.data.half, self.grid.step,
+            values.geometry, values.background, values.efficiency,
+            values.off_scale - self.data.off_scale, self.floor, self.data.half, self.grid.step,
         )  # fmt: skip
         return Frame(*(jnp.asarray(x, jnp.float32) for x in every))
 

@@ -24,7 +24,8 @@ class Chunk:
         row, column: middles of the pixels, from the middle of the picture, ``[K, LANES]`` float32.
         counts: electrons, ``[K, LANES]`` float32.
         exposure: efficiency of the pixel, 0 where a lane is empty, ``[K, LANES]`` float32.
-        off: counts without the light, ``[K, LANES]`` float32, or None.
+        off: mean counts without the light, ``[K, LANES]`` float32, or None.
+        noise: variance of the counts where it is not their mean, ``[K, LANES]`` float32, or None.
         cell: of every block, ``[K]`` int32: distances in [cell h, cell h + h].
     """
 
@@ -33,6 +34,7 @@ class Chunk:
     counts: jax.Array
     exposure: jax.Array
     off: jax.Array | None
+    noise: jax.Array | None
     cell: jax.Array
 
 
@@ -64,6 +66,7 @@ def sort_pixels(
     counts: np.ndarray,
     exposure: np.ndarray,
     off: np.ndarray | None,
+    noise: np.ndarray | None,
     step: float,
     points: int,
 ) -> Sorted:
@@ -71,7 +74,7 @@ def sort_pixels(
 
     Args:
         distance: of every pixel in the ideal picture, pixels, ``[N]``.
-        row, column, counts, exposure, off: as in `Chunk`, ``[N]``.
+        row, column, counts, exposure, off, noise: as in `Chunk`, ``[N]``.
         step: h.
         points: G; pixels beyond the grid lie in its last cell, where the series is 0.
     """
@@ -99,10 +102,9 @@ def sort_pixels(
     # an empty lane lies far out, where nothing is
     far = (points + 4) * step
     arrays = [spread(row, far), spread(column, far), spread(counts), spread(exposure)]
-    spread_off = None if off is None else spread(off)
+    arrays += [None if a is None else spread(a) for a in (off, noise)]
     chunks = []
     for i, c in enumerate(cells.reshape(-1, CHUNK_BLOCKS)):
-        row_, column_, counts_, exposure_ = (jax.numpy.asarray(a[i]) for a in arrays)
-        off_ = None if spread_off is None else jax.numpy.asarray(spread_off[i])
-        chunks.append(Chunk(row_, column_, counts_, exposure_, off_, jax.numpy.asarray(c)))
+        parts = [None if a is None else jax.numpy.asarray(a[i]) for a in arrays]
+        chunks.append(Chunk(*parts, jax.numpy.asarray(c)))  # pyright: ignore
     return Sorted(chunks, cells, blocks, place.reshape(-1, LANES), step, points)

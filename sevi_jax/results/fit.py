@@ -20,6 +20,7 @@ from sevi_jax.results.energies import ShellEnergy, shell_energies
 from sevi_jax.results.spectrum import Spectrum, fit_spectrum
 
 _UNLIKELY = 1e-3  # p-value below which the model does not describe the picture
+_QUIET = 0.95  # of the expected deviance, below which less than the noise of electrons is seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +99,10 @@ class Fit:
         diagonal = np.diagonal(covariance)
         number = np.where(counting > 0, np.maximum(diagonal - counting, 1e-4 * counting), diagonal)
         covariance[np.diag_indices_from(covariance)] = number
-        return values, covariance * self.dispersion
+        covariance = covariance * self.dispersion
+        # an error of the value of one electron is common to all numbers of electrons
+        common = counting * self.fitted.prepared.noise.gain_error
+        return values, covariance + np.outer(common, common)
 
     @functools.cached_property
     def _correlated(self) -> list[UFloat]:
@@ -169,12 +173,18 @@ class Fit:
         """Deviance of all pixels over the degrees of freedom."""
         return self.fitted.goodness.deviance / self.fitted.goodness.degrees_of_freedom
 
+    @property
+    def deviance_ratio(self) -> float:
+        """Deviance over what it is on average if the model is right."""
+        return self.fitted.goodness.deviance / self.fitted.goodness.expected
+
     @functools.cached_property
     def dispersion(self) -> float:
         """Variance of the counts over the model's, at least 1; errors have its root in them."""
         if self.p_value >= _UNLIKELY or not np.isfinite(self.p_value):
             return 1.0
-        return overdispersion(self.fitted.prepared.data.counts, self.mean_electrons)
+        data = self.fitted.prepared.data
+        return overdispersion(data.counts, self.mean_electrons, data.noise)
 
     @functools.cached_property
     def mean_electrons(self) -> np.ndarray:
@@ -196,6 +206,12 @@ class Fit:
             found.append(
                 f"the model does not describe this picture (p = {self.p_value:.1g}); errors are "
                 f"scaled by {np.sqrt(self.dispersion):.3g}, see the residual"
+            )
+        elif self.p_value > 1 - _UNLIKELY and self.deviance_ratio < _QUIET:
+            found.append(
+                f"counts scatter less than electrons do (deviance over the expected one: "
+                f"{self.deviance_ratio:.3g}): were they smoothed, averaged or scaled? errors may "
+                "be wrong"
             )
         return tuple(found)
 
@@ -221,15 +237,23 @@ class Fit:
         return fit_spectrum(self, calibration, photon_energy, unit, energy)
 
 
-def overdispersion(counts: np.ndarray, mean: np.ndarray) -> float:
+def overdispersion(
+    counts: np.ndarray, mean: np.ndarray, variance: np.ndarray | None = None
+) -> float:
     """Estimates how much more than the model's numbers the counts scatter about the means.
 
     Pearson's chi-square per block of pixels, for blocks of 1, 2, 4, ... pixels a side: an electron
     that lights up several pixels, or a model that misses the shape of a ring, correlates
     neighbours, which shows only in blocks. Blocks count whose mean is above 5. The largest counts.
+
+    Args:
+        counts: ``[H, W]``.
+        mean: ``[H, W]``, NaN where a pixel is not used.
+        variance: by the model, where it is not the mean.
     """
     used = np.isfinite(mean)
-    residual, level = np.where(used, counts - mean, 0.0), np.where(used, mean, 0.0)
+    residual = np.where(used, counts - mean, 0.0)
+    level = np.where(used, mean if variance is None else variance, 0.0)
     found, size = [1.0], 1
     while size <= min(counts.shape) // 4:
         height, width = (n // size for n in counts.shape)
