@@ -204,7 +204,7 @@ class Scatter:
     Attributes:
         gain: g, the variance over the mean.
         gain_error: standard error of it.
-        spread: f, 0 where it is not seen beyond doubt.
+        spread: f, 0 where it is not seen.
         spread_error: standard error of it.
         variance: of every pixel, ``[H, W]``.
         excess: mean square of the residual over that variance.
@@ -243,17 +243,19 @@ def scatter_of(prepared: Prepared, mean: np.ndarray, origin: tuple[float, float]
     terms, seen = [term for term, there in zip(terms, some, strict=True) if there], seen[some]
     squares = chosen.squares(residual)
     amounts = fit_amounts(squares, seen, chosen)
+    values, gain_error = amounts.values, amounts.error(0)
     bright = float(np.quantile(held[used], 0.99))
-    share = amounts.values[1] * bright / max(amounts.values[0], 1e-300)
-    if amounts.values[1] < _SURE * amounts.error(1) or share < _VISIBLE:
+    visible = values[1] * bright > _VISIBLE * values[0]
+    sure = values[1] > _SURE * amounts.error(1)
+    # where the gain is not known, the share that f may have in the scatter is part of its error
+    if not visible or (prepared.noise.step and not sure):
         kept = np.delete(np.arange(len(terms)), 1)
         fewer = fit_amounts(squares, seen[kept], chosen)
         values = np.insert(fewer.values, 1, 0.0)
-        gain_error, spread, spread_error = fewer.error(0), 0.0, 0.0
-    else:
-        values, gain_error = amounts.values, amounts.error(0)
-        spread = float(np.sqrt(values[1]))
-        spread_error = amounts.error(1) / (2 * spread)
+        if prepared.noise.step:
+            gain_error = fewer.error(0)
+    spread = float(np.sqrt(values[1]))
+    spread_error = amounts.error(1) / (2 * spread) if spread else 0.0
     variance = sum(v * term for v, term in zip(values, terms, strict=True) if v > 0)
     variance = raised(np.broadcast_to(variance, held.shape), used)
     excess = float((residual**2).sum() / variance[used].sum())

@@ -75,7 +75,7 @@ class Noise:
             found.append(f"the value of one electron is {gain}, as given")
         if self.negative:
             found.append("values are below 0: the noise is normal, its variance is estimated")
-        if self.spread:
+        if self.spread > 2 * self.spread_error:
             found.append(
                 f"pixels differ by {100 * self.spread:.2g} +- {100 * self.spread_error:.1g} %: the "
                 "variance is gain * mean + (f mean)^2, and the weights follow it"
