@@ -25,6 +25,7 @@ from sevi_jax.model.means import (
     Frame,
     Layout,
     cosines,
+    cubic_kernel,
     noise,
     smooth_terms,
 )
@@ -92,18 +93,10 @@ def matrix(
     amount = (area * (end - begin))[..., None] * weight * jnp.exp(log_area) * stretch
     place = jnp.sqrt(s / _REACH) * (_POINTS - 4) + 1
     flat = (len(row), -1)
-    taps = _kernel(place.reshape(flat)[..., None] - jnp.arange(_POINTS, dtype=jnp.float32))
+    taps = cubic_kernel(place.reshape(flat)[..., None] - jnp.arange(_POINTS, dtype=jnp.float32))
     waves = jnp.stack(cosines((z / s).reshape(flat), modes), axis=-1)
     waves = waves * amount.reshape(flat)[..., None]
     return jnp.einsum("npg,npm->ngm", taps, waves, precision="highest")
-
-
-def _kernel(x: jax.Array) -> jax.Array:
-    """Weight of a point at the distance x (in steps) in cubic Lagrange interpolation."""
-    a = jnp.abs(x)
-    inner = 1 - a * (0.5 + a * (1 - 0.5 * a))
-    outer = 1 - a * (11 / 6 - a * (1 - a / 6))
-    return jnp.where(a <= 1, inner, jnp.where(a < 2, outer, 0.0))
 
 
 def distances() -> np.ndarray:

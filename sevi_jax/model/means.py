@@ -38,6 +38,8 @@ class Layout:
         efficiency: whether a smooth efficiency is free.
         off_scale: whether the exposure of a picture without light is free.
         normal: whether the noise is normal with a variance given per pixel.
+        nodes: of Gauss's rule along each side of a pixel, 1 where its middle stands for it.
+        reach: cells of the grid on each side of a pixel's own that its corners may lie in.
     """
 
     modes: tuple[int, ...]
@@ -46,6 +48,8 @@ class Layout:
     efficiency: bool = False
     off_scale: bool = False
     normal: bool = False
+    nodes: int = 1
+    reach: int = 0
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -69,6 +73,8 @@ class Frame:
         floor: the likelihood is continued below this mean.
         half: half of the longer side of the picture, pixels: the unit of background terms.
         step: h of the grid.
+        sharp: the series without the blur that stands for a pixel's width, ``[G, M]``; None where
+            the middle of a pixel stands for it.
     """
 
     geometry: jax.Array
@@ -78,6 +84,7 @@ class Frame:
     floor: jax.Array
     half: jax.Array
     step: jax.Array
+    sharp: jax.Array | None = None
 
 
 def smooth_terms(row: jax.Array, column: jax.Array, number: int) -> list[jax.Array]:
@@ -208,7 +215,10 @@ def parts_of_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
     density = sum(a * c for a, c in zip(amplitude, waves, strict=True))
     background = smooth_terms(unit_row, unit_column, layout.background)
     level = sum(frame.background[k] * t for k, t in enumerate(background))
-    mean = factor * density + response * level
+    if frame.sharp is None:
+        mean = factor * density + response * level
+    else:
+        mean = response * (_integrated(frame, chunk, layout) + level)
     columns = []
     if layout.geometry:
         sines = _sines(cosine, sine, layout.modes)
@@ -232,6 +242,42 @@ def parts_of_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
         columns.append(chunk.off)
     basis = [factor * c for c in waves]
     return mean, basis, taps, columns
+
+
+def _integrated(frame: Frame, chunk: Chunk, layout: Layout) -> jax.Array:
+    """Density of narrow shells integrated over pixels by Gauss's rule, ``[K, LANES]``.
+
+    Only means need it. Derivatives by the blurred series make the root of the score nearly that of
+    the likelihood, and as unbiased, because at the truth the residual has the mean 0.
+    """
+    assert frame.sharp is not None
+    node, weight = np.polynomial.legendre.leggauss(layout.nodes)
+    shifts = np.stack([x.ravel() for x in np.meshgrid(node / 2, node / 2)], axis=1)
+    weights = np.outer(weight, weight).ravel() / 4
+    first = jnp.maximum(chunk.cell - layout.reach, 0)
+    window = frame.sharp[first[:, None] + jnp.arange(4 + 2 * layout.reach)]  # [K, W, M]
+    points = jnp.arange(window.shape[1], dtype=jnp.float32)[:, None]
+
+    def add(total, rule):
+        shift, share = rule[:2], rule[2]
+        z, x, log_area = geo.to_ideal(chunk.row + shift[0], chunk.column + shift[1], frame.geometry)
+        s = jnp.sqrt(jnp.maximum(z * z + x * x, 1e-12))
+        place = s / frame.step - first.astype(jnp.float32)[:, None] + 1
+        taps = cubic_kernel(place[:, None] - points)
+        amplitude = jnp.einsum("kwm,kwp->kmp", window, taps)
+        waves = jnp.stack(cosines(z / s, layout.modes), axis=1)
+        return total + share * jnp.exp(log_area) * jnp.sum(amplitude * waves, axis=1), None
+
+    rule = jnp.asarray(np.column_stack([shifts, weights]), jnp.float32)
+    return jax.lax.scan(add, jnp.zeros_like(chunk.row), rule)[0]
+
+
+def cubic_kernel(x: jax.Array) -> jax.Array:
+    """Weight of a point at the distance x (in steps) in cubic Lagrange interpolation."""
+    a = jnp.abs(x)
+    inner = 1 - a * (0.5 + a * (1 - 0.5 * a))
+    outer = 1 - a * (11 / 6 - a * (1 - a / 6))
+    return jnp.where(a <= 1, inner, jnp.where(a < 2, outer, 0.0))
 
 
 def noise(mean: jax.Array, frame: Frame, chunk: Chunk, layout: Layout):

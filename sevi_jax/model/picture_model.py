@@ -22,6 +22,10 @@ FLOOR = 1e-4  # of the mean count: the likelihood is continued below
 _CELLS_PER_SIGMA = 6.0
 _LARGEST_STEP = 1.0  # pixels
 _SMALLEST_STEP = 0.125
+_FINER = 0.7  # of its step: where a finer grid is needed, pixels are sorted again
+_NARROW_STEP = 0.06  # where pixels are integrated over
+# Pixels of shells narrower than this are integrated over, with so many nodes along each side.
+_NODES = ((1.25, 3), (0.5, 4), (0.25, 6))
 _SLOW_STEP = 0.4  # where a shell reaches the centre
 _SLOW = 7.0  # a shell reaches the centre where R is less than so many widths
 
@@ -174,10 +178,11 @@ class PictureModel:
 
     def _sort(self, values: Values) -> None:
         data = self.data
-        widths = [np.hypot(v[1], np.sqrt(data.variance)) for v in values.shells] or [1.0]
         self.slow = self._is_slow(values)
-        largest = _SLOW_STEP if self.slow else _LARGEST_STEP
-        step = float(np.clip(min(widths) / _CELLS_PER_SIGMA, _SMALLEST_STEP, largest))
+        step, nodes = self._grid_for(values)
+        reach = int(np.ceil(0.75 / step)) if nodes > 1 else 0
+        layout = dataclasses.replace(self.model.layout, nodes=nodes, reach=reach)
+        self.model = dataclasses.replace(self.model, layout=layout)
         row, column = data.middles
         distance = ideal_distance(row, column, values.geometry)
         used = data.exposure.ravel() > 0
@@ -212,8 +217,20 @@ class PictureModel:
         away = values.geometry - self.sorted_geometry
         reach = self.data.half
         moved = np.hypot(away[0], away[1]) + reach * np.abs(away[3:]).sum()
-        if moved > shift * self.grid.step or (self._is_slow(values) and not self.slow):
+        step, nodes = self._grid_for(values)
+        too_coarse = step < _FINER * self.grid.step or nodes > self.model.layout.nodes
+        if moved > shift * self.grid.step or too_coarse or (self._is_slow(values) > self.slow):
             self._sort(values)
+
+    def _grid_for(self, values: Values) -> tuple[float, int]:
+        """Step of the grid and nodes along each side of a pixel that some shells need."""
+        narrowest = min((v[1] for v in values.shells), default=1.0)
+        nodes = max([1, *(number for width, number in _NODES if narrowest < width)])
+        width, least = np.hypot(narrowest, np.sqrt(self.data.variance)), _SMALLEST_STEP
+        if nodes > 1:
+            width, least = narrowest, _NARROW_STEP
+        largest = _SLOW_STEP if self._is_slow(values) else _LARGEST_STEP
+        return float(np.clip(width / _CELLS_PER_SIGMA, least, largest)), nodes
 
     def _is_slow(self, values: Values) -> bool:
         """Whether a shell reaches the pixels about the centre."""
@@ -226,10 +243,9 @@ class PictureModel:
     def central(self, values: Values) -> tuple[jax.Array, jax.Array]:
         """Means of the central pixels ``[1, N]`` and their derivatives ``[N, P]``."""
         assert self.center is not None
-        sharp = max(self.data.variance - _PIXEL_VARIANCE, 0.0)
         found = [
-            center.central_series(shell, v, self.grid.modes, sharp)
-            for shell, v in zip(self.model.shells, values.shells, strict=True)
+            center.central_series(*x, self.grid.modes, self._sharp_variance)
+            for x in self._shells(values)
         ]
         series = functools.reduce(jnp.add, [x[0] for x in found])
         slopes = jnp.concatenate([x[1] for x in found], axis=-1)
@@ -238,20 +254,32 @@ class PictureModel:
 
     def frame(self, values: Values) -> Frame:
         """All that is not a shell, for the device."""
+        sharp = None
+        if self.model.layout.nodes > 1:
+            grid = dataclasses.replace(self.grid, variance=self._sharp_variance)
+            sharp = self._sum([shell_series(*x, grid)[0] for x in self._shells(values)])
         every = (
             values.geometry, values.background, values.efficiency,
             values.off_scale - self.data.off_scale, self.floor, self.data.half, self.grid.step,
         )  # fmt: skip
-        return Frame(*(jnp.asarray(x, jnp.float32) for x in every))
+        return Frame(*(jnp.asarray(x, jnp.float32) for x in every), sharp)
+
+    @property
+    def _sharp_variance(self) -> float:
+        """Of the known blur alone, pixels^2."""
+        return max(self.data.variance - _PIXEL_VARIANCE, 0.0)
+
+    def _shells(self, values: Values):
+        return zip(self.model.shells, values.shells, strict=True)
+
+    @staticmethod
+    def _sum(series: list[jax.Array]) -> jax.Array:
+        return functools.reduce(jnp.add, series, jnp.zeros((), jnp.float32))
 
     def series(self, values: Values) -> tuple[jax.Array, list[jax.Array]]:
         """Sum of the series of all shells ``[G, M]``, and the derivatives of each."""
-        found = [
-            shell_series(shell, v, self.grid)
-            for shell, v in zip(self.model.shells, values.shells, strict=True)
-        ]
-        total = functools.reduce(jnp.add, [x[0] for x in found], jnp.zeros((), jnp.float32))
-        return total, [x[1] for x in found]
+        found = [shell_series(*x, self.grid) for x in self._shells(values)]
+        return self._sum([x[0] for x in found]), [x[1] for x in found]
 
     def evaluate(self, values: Values) -> Evaluation:
         """Computes deviance, score and information at some values."""
