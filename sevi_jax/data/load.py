@@ -177,6 +177,8 @@ def _reader(source: Source) -> Iterator[Found]:
         return _zipped(source)
     if source.content is None and hdf5.is_hdf5(source.path):
         return hdf5.read(source)
+    if head.startswith(hdf5.SIGNATURE):
+        raise source.error("a packed HDF5 file", "it unpacked (HDF5 has compression of its own)")
     for signature, (found, expected) in _REFUSED.items():
         if head.startswith(signature):
             raise source.error(found, expected)

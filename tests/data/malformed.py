@@ -814,7 +814,8 @@ IMAGES = {
     "book.zip": (archive(name="[Content_Types].xml", content=lambda: "a"), "a workbook of Excel"),
     "nested.gz": (written(lambda: gzip.compress(gzip.compress(TEXT))), "an unknown kind of file"),
     "hdf5.gz": (
-        written(lambda: gzip.compress(b"\x89HDF\r\n\x1a\n" + bytes(99))), "an unknown kind of file",
+        written(lambda: gzip.compress(b"\x89HDF\r\n\x1a\n" + bytes(99))),
+        "found a packed HDF5 file",
     ),
     "stack.tif": (
         changed(tiff(np.zeros((4, 16, 16), "u2"), imagej=True, truncate=True), lambda c: c[:-800]),

@@ -79,6 +79,11 @@ def test_tables_of_events(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "a.npy", gate="time:1.1e-6,1.3e-6").counts, GATED)
 
 
+def test_columns_in_an_archive(tmp_path):
+    np.savez(tmp_path / "a.npz", x=X, y=Y, tof=TIME, shots=np.arange(3))
+    np.testing.assert_array_equal(load(tmp_path / "a.npz", gate="tof:1.1e-6,1.3e-6").counts, GATED)
+
+
 @pytest.mark.parametrize(
     ("header", "columns", "options"),
     [

@@ -2,7 +2,7 @@
 
 import functools
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO
 
 import numpy as np
@@ -55,7 +55,31 @@ def read_archive(source: Source) -> Iterator[Found]:
             found += 1
             yield array
         if not found:
-            raise refusal
+            if source.member or columns.positions(list(members)) is None:
+                raise refusal
+            yield _columns(source, archive, members)
+
+
+def _columns(
+    source: Source, archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo]
+) -> Found:
+    """A picture of the events whose columns are the arrays of one axis."""
+    values = {}
+    for name, member in members.items():
+        reopen = functools.partial(archive.open, member)
+        with reopen() as file:
+            shape, dtype = _header(source.place, file)
+        if len(shape) == 1 and dtype.kind in "iuf":
+            source.budget.take(source.place, (shape[0], 1))
+            values[name] = _read(reopen, source.place)
+    longest = max((len(column) for column in values.values()), default=0)
+    kept = {name: column for name, column in values.items() if len(column) == longest}
+    kinds = [(name, column.dtype) for name, column in kept.items()]
+    table = np.empty(longest, kinds)
+    for name, column in kept.items():
+        table[name] = column
+    events = columns.of_array(table)
+    return columns.counted(source.place, "", events, source.options, source.budget)
 
 
 def _found(

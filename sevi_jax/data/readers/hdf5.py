@@ -32,6 +32,7 @@ from sevi_jax.data.tables import (
 )
 from sevi_jax.errors import InputError
 
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MOST_OBJECTS = 4096  # that are looked at in a file
 MOST_LISTED = 12
 _MATLAB = b"MATLAB 7.3 MAT-file"
@@ -43,7 +44,7 @@ def is_hdf5(path: pathlib.Path) -> bool:
     with path.open("rb") as file:
         for offset in (0, 512, 1024, 2048, 4096):
             file.seek(offset)
-            if file.read(8) == b"\x89HDF\r\n\x1a\n":
+            if file.read(len(SIGNATURE)) == SIGNATURE:
                 return True
     return False
 
