@@ -168,12 +168,13 @@ class Calibration:
         """The same calibration, correlated with the fit where it was made from rings of that.
 
         A calibration that was read from a file knows the radii only as numbers. Where it names the
-        picture of this fit, and its radii are those of this fit, they are the same variables.
+        picture of this fit (in whatever folder), and its radii are those of this fit, they are the
+        same variables.
         """
-        name = name_of(fit)
+        name = pathlib.PurePath(name_of(fit)).name
         rings = list(self.rings)
         for index, ring in enumerate(rings):
-            if ring.picture != name:
+            if pathlib.PurePath(ring.picture).name != name:
                 continue
             if ring.shell >= len(fit.shells):
                 return self
@@ -232,6 +233,12 @@ class Calibration:
             raise InputError(f"{path}: the calibration lacks the key {error}") from None
         except (TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}: the calibration is damaged: {error}") from None
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def __repr__(self) -> str:
+        return self.table()
 
     def table(self) -> str:
         """Formats the calibration for the terminal."""

@@ -183,7 +183,7 @@ def test_file_keeps_every_bit_and_the_correlation(tmp_path):
     assert read.p_value == found.p_value
     assert (read.rings[2].picture, read.rings[2].shell) == ("a", 2)
     # the same fit once more: its radii are the calibration's
-    again = a_fit(drawn, COVARIANCE)
+    again = a_fit(drawn, COVARIANCE, "folder/a")
     of = [x.radius for x in (fit.shells[1], again.shells[1])]
     expected = covariance_of([found.c, of[0]])[0, 1]
     assert abs(expected) > 0.1 * found.c.std_dev * of[0].std_dev
