@@ -7,13 +7,14 @@ Pictures are 200 x 200 pixels with 5e4 electrons a shell, drawn electron by elec
 `sevi_jax.synthesis.spectrometer`: four rings whose energies are known, and three others. Both are
 fitted from the picture alone, c (in every second pair also d, which is not 0 there) comes from the
 first, by way of a file, and the energies of the second are compared with the truth. In two pairs of
-four the known energies have errors of their own. Printed: how many kinetic energies, and
-differences of two, lie within their 68 % and 95 % intervals, with the error that follows from the
-scatter of the pairs; the Kolmogorov-Smirnov p-value of the calibrations' p-values; and how many
-calibrations have p below 1e-3 when the energies of two neighbouring rings are exchanged, or every
-ring is taken for the next one (the last for a line that is not in the picture). Pairs count whose
-fits both converged without a warning; how many others there are is printed first. A trial that was
-stopped goes on where it was, as long as the program's revision is the same.
+four the known energies have errors of their own. Printed: how many radii of the second pictures,
+kinetic energies, and differences of two energies lie within their 68 % and 95 % intervals, with the
+error that follows from the scatter of the pairs; the Kolmogorov-Smirnov p-value of the
+calibrations' p-values; and how many calibrations have p below 1e-3 when the energies of two
+neighbouring rings are exchanged, or every ring is taken for the next one (the last for a line that
+is not in the picture). Pairs count whose fits both converged without a warning; how many others
+there are is printed first. A trial that was stopped goes on where it was, as long as the program's
+revision is the same.
 """
 
 import argparse
@@ -128,6 +129,9 @@ def run(number: int, seed: int) -> dict[str, Any]:
         return float((value.nominal_value - truth) / value.std_dev)
 
     pairs = list(itertools.combinations(range(SHELLS), 2))
+    row["radii"] = [
+        pull(shell.radius, radius) for shell, radius in zip(second.shells, radii, strict=True)
+    ]
     row["energies"] = [pull(x, t) for x, t in zip(found, true, strict=True)]
     row["differences"] = [pull(found[j] - found[i], true[j] - true[i]) for i, j in pairs]
     row["errors"] = [x.std_dev for x in found]
@@ -141,7 +145,7 @@ def report(rows: list[dict[str, Any]]) -> dict[str, Any]:
     converged = sum(row["converged"] for row in rows)
     found: dict[str, Any] = {"pairs": len(rows), "converged": converged, "good": len(good)}
     print(f"pairs {len(rows)}: both fits converged {converged}, without a warning {len(good)}")
-    for name in ("energies", "differences"):
+    for name in ("radii", "energies", "differences"):
         part = found[name] = judging.coverage([np.array(row[name]) for row in good])
         print(
             f"{name}: {part['parameters']}, within 68 %: {100 * part['68']:.1f} "
