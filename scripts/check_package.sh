@@ -22,8 +22,9 @@ echo "check_package.sh: building wheel and sdist of $(git rev-parse --short HEAD
 ls "$folder/dist"
 # the wheel above was built from the sdist; what the sdist must hold besides
 sdist=$(ls "$folder"/dist/*.tar.gz)
+tar tzf "$sdist" >"$folder/sdist.txt"
 for name in CHANGELOG.md CITATION.cff constraints.txt configs/quick.py tests/test_package.py; do
-  tar tzf "$sdist" | grep -q "/$name\$" || { echo "check_package.sh: no $name in $sdist"; exit 1; }
+  grep -q "/$name\$" "$folder/sdist.txt" || { echo "check_package.sh: no $name in $sdist"; exit 1; }
 done
 
 echo "check_package.sh: installing the wheel into an empty environment"
