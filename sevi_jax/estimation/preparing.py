@@ -40,6 +40,7 @@ class Noise:
         source: of the gain: "counts", "given", "step", "scatter", or "unknown".
         step: of the values, 0 where they have none.
         negative: whether values are a difference of pictures.
+        by_values: whether that was decided by the values here.
         spread: f, the relative standard deviation of the pixels' gains; 0 where none is seen.
         spread_error: standard error of it.
         off_scale: exposure over that of the off picture; None without one.
@@ -53,6 +54,7 @@ class Noise:
     source: str = "counts"
     step: float = 1.0
     negative: bool = False
+    by_values: bool = False
     spread: float = 0.0
     spread_error: float = 0.0
     off_scale: float | None = None
@@ -73,7 +75,7 @@ class Noise:
             )
         elif self.source == "given":
             found.append(f"the value of one electron is {gain}, as given")
-        if self.negative:
+        if self.by_values:
             found.append("values are below 0: the noise is normal, its variance is estimated")
         if self.spread > 2 * self.spread_error:
             found.append(
@@ -177,20 +179,22 @@ def _first_noise(picture: Picture, values: np.ndarray, used: np.ndarray) -> Nois
     """The kind of the noise and a first gain."""
     if picture.noise not in (None, "poisson", "normal"):
         raise InputError(f"noise={picture.noise!r}: expected poisson or normal")
-    negative = picture.noise == "normal" or (picture.off is None and bool((values < 0).any()))
-    if negative and picture.noise == "poisson":
+    below = picture.off is None and bool((values < 0).any())
+    if below and picture.noise == "poisson":
         raise InputError(f"{picture.name}: noise=poisson, but values are below 0")
+    negative, chosen = below or picture.noise == "normal", below and picture.noise is None
     every = values[used] if picture.off is None else np.append(values[used], picture.off[used])
     step = step_of(every)
     if picture.gain is not None:
         if not 0 < picture.gain < np.inf:
             raise InputError(f"gain={picture.gain}: expected a number above 0")
-        return Noise(negative, picture.gain, source="given", step=step, negative=negative)
-    if step:
-        source = "counts" if step == 1 else "step"
-        return Noise(negative, step, source=source, step=step, negative=negative)
-    gain = _rough_gain(values, used, negative)
-    return Noise(True, gain, source="scatter", step=0.0, negative=negative)
+        gain, source = picture.gain, "given"
+    elif step:
+        gain, source = step, "counts" if step == 1 else "step"
+    else:
+        gain, source = _rough_gain(values, used, negative), "scatter"
+    estimated = negative or source == "scatter"
+    return Noise(estimated, gain, source=source, step=step, negative=negative, by_values=chosen)
 
 
 def step_of(values: np.ndarray) -> float:

@@ -9,10 +9,13 @@ import numpy as np
 import uncertainties
 from uncertainties import UFloat
 
+from sevi_jax.data.hot import without_defects
 from sevi_jax.data.picture import Picture
+from sevi_jax.data.values import meaning
 from sevi_jax.errors import InputError
 from sevi_jax.estimation import fitting
 from sevi_jax.estimation.fitting import Fitted
+from sevi_jax.estimation.reasons import reasons
 from sevi_jax.estimation.scoring import Reason
 from sevi_jax.results.calibration import Calibration, Energy
 from sevi_jax.results.correlated import constant
@@ -213,7 +216,8 @@ class Fit:
                 f"{self.deviance_ratio:.3g}): were they smoothed, averaged or scaled? errors may "
                 "be wrong"
             )
-        return tuple(found)
+        likely = bool(self.p_value >= _UNLIKELY)
+        return (*found, *reasons(self.fitted, self.mean_electrons, self.dispersion, likely))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -302,7 +306,9 @@ def fit(
         InputError: an argument or the picture is not what is expected; one line says what is.
     """
     if not isinstance(picture, Picture):
-        picture = Picture(np.asarray(picture))
+        known = meaning("picture", np.asarray(picture))
+        picture = Picture(known.counts, noise=known.noise, notes=known.notes)
+        picture = without_defects(picture)
     if polarisation is not None:
         picture = dataclasses.replace(picture, polarisation=fitting.angle_of(polarisation))
     request = fitting.request_of(shells, orders, shape, free, background, range, positive)
