@@ -247,7 +247,10 @@ def stage_torch(options: argparse.Namespace, report: Report, until: float) -> No
     for dtype in ("bfloat16", "float32"):
         if time.time() > until:
             break
-        trainer = Trainer(_sized(size, False, batch, options, dtype))
+        config = gpu_check.make_config(False, size, False, batch, dtype)
+        if options.tiny:  # PyTorch's side has the published width and blocks only
+            config.model.depth, config.prior.electrons = 18, (2000, 4000)
+        trainer = Trainer(config)
         pictures = jax.device_get(gpu_check.drawing(trainer)(0))
         params = jax.device_get(trainer.initial_state().params)
         device = "cuda" if torch.has_cuda else "cpu"
