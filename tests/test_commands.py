@@ -271,7 +271,7 @@ def test_file_that_is_no_configuration_is_one_line(tmp_path, name):
         ("seed=-1", "seed=-1 must be a whole number from 0 to 2^32 - 1"),
         ("seed=x", "invalid literal"),
         ("seed=3 --config.seed=4", "--config.seed is given 2 times"),
-        ("train.learning_rate=inf", "train.learning_rate=inf must be a positive number"),
+        ("train.learning_rate=inf", "learning_rate=inf: a finite number is expected"),
         ("prior.beta=((10,11,10,1),)", "densities, nowhere negative, at least once in 1000"),
         ("prior.beta=3", "prior.beta"),
         ("prior.radius=abc", "prior.radius"),
