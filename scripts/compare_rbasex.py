@@ -19,9 +19,9 @@ import warnings
 from typing import Any
 
 import numpy as np
+from sevi_jax.estimation.measure import Request, measure
 
 from sevi_jax.data.load import load
-from sevi_jax.estimation.measure import Request, measure
 from sevi_jax.results import fitted
 
 NAMES = ("R", "yield", "beta_2")

@@ -15,12 +15,12 @@ import time
 
 import h5py
 import numpy as np
+from sevi_jax.estimation.measure import Request, measure
 
 from sevi_jax import simulation
 from sevi_jax.config import default_config
 from sevi_jax.data.events import count_electrons, read_blur, read_truth
 from sevi_jax.detection.detect_file import detect_file
-from sevi_jax.estimation.measure import Request, measure
 from sevi_jax.network import losses
 from sevi_jax.network.training.specs import prior_from
 from sevi_jax.results.training_prior import map_prior

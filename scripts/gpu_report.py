@@ -414,13 +414,13 @@ class TrainingLog:
         try:
             import numpy as np
 
-            from sevi_jax.results import plots
+            from sevi_jax.results.figures import training
 
             losses, distances = (
                 np.array(self._losses or [[1, 0, np.nan]]),
                 np.array(self._distances),
             )
-            plots.loss_curve(
+            training.loss_curve(
                 self._options.output / "loss.png",
                 losses[:, 0],
                 losses[:, 2],

@@ -16,7 +16,7 @@ import numpy as np
 from sevi_jax.network import losses
 from sevi_jax.network.run import load_run
 from sevi_jax.physics.types import ImageSpec
-from sevi_jax.results import plots
+from sevi_jax.results.figures import training
 from sevi_jax.synthesis.pipeline import render_electrons
 
 
@@ -30,8 +30,8 @@ def main(workdir: pathlib.Path) -> None:
     counts = render_electrons(jax.random.key(0), params, ImageSpec(512), run.synthesis.chunk)
     docs = pathlib.Path(__file__).parents[1] / "docs"
     docs.mkdir(exist_ok=True)
-    plots.picture(docs / "picture.png", np.asarray(counts))
-    plots.angular_distributions(
+    training.picture(docs / "picture.png", np.asarray(counts))
+    training.angular_distributions(
         docs / "densities.png", np.asarray(params.beta), np.asarray(prediction.beta[middle])
     )
     fields = dataclasses.asdict(dataclasses.replace(params, beta=None))

@@ -1,20 +1,20 @@
-"""Predict the shells in measured pictures or event files, by a trained network or by a fit.
+"""Predict the shells in measured pictures or event files, by a fit or by a trained network.
 
-  python -m sevi_jax.predict --shells=2 --input=train0.h5 --output=answer.json
-  python -m sevi_jax.predict --shells=3 --orders=2 --input=a.npy --output=answer.json
+  python -m sevi_jax.predict --shells=2 --input=a.tif --output=answer.json
+  python -m sevi_jax.predict --shells=3 --orders=2,4 --background=constant --input=a.npy --output=answer.json
+  python -m sevi_jax.predict --shells=2 --input=train0.h5 --output=answer.h5
   python -m sevi_jax.predict --workdir=runs/quick --input=train0.h5 --output=answer.h5
   python -m sevi_jax.predict --workdir=runs/quick --fit --input=a.npy,b.txt.bz2 --output=answer.json
-  python -m sevi_jax.predict --shells=2 --input=finaltest.h5 --output=answer.h5
 
-Without --workdir (or with --fit) a Poisson likelihood is fitted: R, sigma, yield and betas with
-errors, goodness of fit; figures, and one page with all of it, beside the answer. It starts from the
-network of --workdir, or from the picture itself. Input: event files (the table DetectedElectrons),
-files of camera frames (the electrons are found first, and kept beside the answer as
-<answer>_electrons.h5; see sevi_jax.detect), or pictures of counts as .npy, .npz, .txt, .csv,
-.txt.gz, .txt.bz2, TIFF, PNG or .h5 image sets; first axis x, second z (the laser's polarisation;
---transpose or --rotate if it is another way). A fit takes any size, finds the origin, and can leave
-pixels out (--mask, --range); a network takes centred square pictures, larger than its own by a
-whole factor. Output: .json, or the table Answer in an .h5.
+Without --workdir (or with --fit) a likelihood is fitted: radius, sigma, electrons and betas with
+errors, goodness of fit; figures, and one page with all of it, beside the answer. The fit starts from
+the picture itself, or from the network of --workdir. Input: pictures of counts of any size in any
+usual format (text, .npy, TIFF, PNG, HDF5, MATLAB, ...; FILE[3] and FILE:NAME name a part), event files
+(the table DetectedElectrons), files of camera frames (the electrons are found first, and kept beside
+the answer as <answer>_electrons.h5; see sevi_jax.detect). Axis 0 of a picture is rows, downwards;
+the polarisation is vertical unless --polarisation says otherwise. A network without --fit takes
+centred square pictures, larger than its own by a whole factor. Output: .json, in pixels and the
+literature's convention of beta, or the course's table Answer in an .h5.
 """
 
 import math
@@ -26,22 +26,29 @@ from sevi_jax import commands
 from sevi_jax.errors import InputError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-_INPUT = flags.DEFINE_list("input", [], "Event files and pictures.")
+_INPUT = flags.DEFINE_list("input", [], "Pictures, event files and files of camera frames.")
 _OUTPUT = flags.DEFINE_string("output", None, "Answer file, .h5 or .json.")
-_SHELLS = flags.DEFINE_integer(
-    "shells", None, "How many shells; with --workdir, that of the network.", 1, 24
-)
-_TRANSPOSE = flags.DEFINE_bool("transpose", False, "Plain pictures have z along the first axis.")
-_ROTATE = flags.DEFINE_enum(
-    "rotate", "0", ["0", "90", "180", "270"], "Turn plain pictures by so many degrees, before that."
+_SHELLS = flags.DEFINE_string(
+    "shells", None, "How many shells, or auto; with --workdir, that of the network."
 )
 _FIT = flags.DEFINE_bool("fit", False, "Fit the likelihood; always done without --workdir.")
 _MAP = flags.DEFINE_bool("map", False, "Fit with the prior of the run: maximum a posteriori.")
 _ORDERS = flags.DEFINE_string(
     "orders",
     None,
-    "Orders of beta that are fitted, as 2,4,6; per shell, inner first, as '2,4;2'. "
-    "All of 2..24, or those of the network.",
+    "Orders of beta that are fitted, as 2,4; per shell, inner first, as '2,4;2'. 2 for pictures, "
+    "all even ones to 24 for event files and frames, or those of the network.",
+)
+_SHAPE = flags.DEFINE_enum(
+    "shape", "normal", ["normal", "skewed"], "Of the density of a radius; skewed has a tail."
+)
+_FREE = flags.DEFINE_list(
+    "free", ["origin"],
+    "What else is fitted: some of origin, angle (of the polarisation), ellipse, harmonics, "
+    "efficiency. An origin that is given is held.",
+)  # fmt: skip
+_POLARISATION = flags.DEFINE_string(
+    "polarisation", None, "vertical, horizontal, or degrees from vertical; of plain pictures."
 )
 _BACKGROUND = flags.DEFINE_enum(
     "background",
@@ -50,11 +57,20 @@ _BACKGROUND = flags.DEFINE_enum(
     "Of the fit: the same everywhere, or slowly varying.",
 )
 _ORIGIN = flags.DEFINE_list(
-    "origin", None, "Centre of plain pictures as x,z in pixels from the corner; else it is found."
+    "origin", None, "Centre as ROW,COLUMN in pixels from the corner; else it is found."
 )
-_MASK = flags.DEFINE_string("mask", None, "Picture that is 0 where a pixel is not to be fitted.")
 _RANGE = flags.DEFINE_list(
     "range", None, "LOW,HIGH: fit pixels that are so far from the origin only, pixels."
+)
+_MASK = flags.DEFINE_string("mask", None, "Picture that is 0 where a pixel is not to be fitted.")
+_EFFICIENCY = flags.DEFINE_string("efficiency", None, "Picture of the pixels' efficiency.")
+_OFF = flags.DEFINE_string("off", None, "Picture taken without the light.")
+_OFF_SCALE = flags.DEFINE_string(
+    "off_scale", "free", "Exposure of the picture over that of --off, or free."
+)
+_GAIN = flags.DEFINE_string("gain", "auto", "Value of one electron in the picture, or auto.")
+_NOISE = flags.DEFINE_enum(
+    "noise", None, ["poisson", "normal"], "Of the values; normal for differences of pictures."
 )
 _BLUR = flags.DEFINE_float(
     "blur",
@@ -65,11 +81,17 @@ _BLUR = flags.DEFINE_float(
     0.1,
 )
 _POSITIVE = flags.DEFINE_bool("positive", False, "Keep fitted densities from falling below 0.")
+_FIGURES = flags.DEFINE_enum(
+    "figures", "all", ["all", "none"], "Figures and the page beside the answer of a fit."
+)
 _OVERWRITE = commands.define_overwrite()
 
 # Flags that only fits look at, and those that only plain pictures have a use for.
-_OF_FITS = ("map", "orders", "background", "origin", "mask", "range", "blur", "positive")
-_OF_PICTURES = ("origin", "transpose", "rotate")
+_OF_FITS = (
+    "map", "orders", "shape", "free", "background", "origin", "range", "mask", "efficiency", "off",
+    "off_scale", "blur", "positive", "figures",
+)  # fmt: skip
+_OF_PICTURES = ("polarisation",)
 
 
 def _pair(flag: flags.FlagHolder, what: str) -> tuple[float, float] | None:
@@ -86,43 +108,83 @@ def _pair(flag: flags.FlagHolder, what: str) -> tuple[float, float] | None:
     return numbers[0], numbers[1]
 
 
-def main() -> None:
-    """Predicts and writes the answer."""
+def _number(flag: flags.FlagHolder, word: str) -> float | None:
+    """The positive number of a flag, None for the word that stands for one that is not known."""
+    if flag.value == word:
+        return None
+    try:
+        value = float(flag.value)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise InputError(f"--{flag.name}={flag.value}: expected a positive number, or {word}")
+    return value
+
+
+def _shells() -> int | str | None:
+    """How many shells."""
+    if _SHELLS.value in (None, "auto"):
+        return _SHELLS.value
+    if not _SHELLS.value.isdecimal() or not 1 <= int(_SHELLS.value) <= 99:
+        raise InputError(f"--shells={_SHELLS.value}: expected a number from 1, or auto")
+    return int(_SHELLS.value)
+
+
+def main() -> int:
+    """Predicts and writes the answers."""
     workdir = commands.workdir(_WORKDIR.value) if _WORKDIR.value else None
-    if workdir is None and _SHELLS.value is None:
+    shells = _shells()
+    if workdir is None and shells is None:
         raise InputError("--workdir=FOLDER of a run, or --shells=NUMBER for a fit, is needed")
     if workdir is None:
         commands.refuse(["map"], "needs the prior of a run, --workdir=FOLDER")
     elif not _FIT.value:
         commands.refuse(_OF_FITS, "goes with --fit, which is not given")
+    if not _OFF.value:
+        commands.refuse(["off_scale"], "goes with --off, which is not given")
     inputs = commands.paths(_INPUT.value, "input")
-    masks = commands.paths([_MASK.value], "mask") if _MASK.value else [None]
+    reading = {
+        flag.name: commands.paths([flag.value], flag.name)[0]
+        for flag in (_MASK, _EFFICIENCY, _OFF)
+        if flag.value
+    }
     if not _OUTPUT.value:
         raise InputError("--output=FILE is needed, an .h5 or a .json")
-    origin, reach = _pair(_ORIGIN, "x,z"), _pair(_RANGE, "LOW,HIGH")
     output = pathlib.Path(_OUTPUT.value)
-    from sevi_jax.results.answer import Reading, kind_of
-    from sevi_jax.results.predicting import Options, check_outputs, predict_files
+    from sevi_jax.results import predicting
 
     if any(map(commands.is_given, _OF_PICTURES)):
         for path in inputs:
-            if (kind := kind_of(path)) != "images":
+            if (kind := predicting.kind_of(path)) != "images":
                 commands.refuse(_OF_PICTURES, f"is for plain pictures, but {path} holds {kind}")
-    options = Options(
-        shells=_SHELLS.value,
-        orders=_ORDERS.value,
-        background=_BACKGROUND.value,
-        origin=origin,
-        reach=reach,
-        positive=_POSITIVE.value,
+    polarisation = _POLARISATION.value
+    known = {
+        "origin": _pair(_ORIGIN, "ROW,COLUMN"),
+        "polarisation": None if polarisation is None else predicting.polarisation_of(polarisation),
+        "gain": _number(_GAIN, "auto"),
+        "noise": _NOISE.value,
+        "off_scale": _number(_OFF_SCALE, "free"),
+    }
+    fit = {
+        "shape": _SHAPE.value,
+        "free": tuple(name.strip() for name in _FREE.value if name.strip()),
+        "background": _BACKGROUND.value,
+        "range": _pair(_RANGE, "LOW,HIGH"),
+        "positive": _POSITIVE.value,
+    }
+    options = predicting.Options(
+        shells=shells,
+        orders=predicting.parse_orders(_ORDERS.value, shells),
+        fit=fit,
+        reading=reading,
+        known={name: value for name, value in known.items() if value is not None},
         blur=_BLUR.value,
-        fit=_FIT.value,
+        likelihood=_FIT.value,
         use_prior=_MAP.value,
-        reading=Reading(_TRANSPOSE.value, int(_ROTATE.value) // 90, masks[0]),
+        figures=_FIGURES.value == "all",
     )
-    with commands.guarding([*inputs, *masks], _OVERWRITE.value, workdir):
-        check_outputs(inputs, output)
-        predict_files(inputs, output, workdir, options)
+    with commands.guarding([*inputs, *reading.values()], _OVERWRITE.value, workdir):
+        return predicting.predict_files(inputs, output, workdir, options)
 
 
 if __name__ == "__main__":

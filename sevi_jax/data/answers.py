@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,51 +36,83 @@ JSON_SUFFIXES = (".json",)
 
 
 def check_answer_path(path: str | pathlib.Path) -> None:
-    """Raises InputError unless `write_answer` knows the suffix; to be called before long work."""
+    """Raises InputError unless answers are written with such a suffix; to be called before long work."""
     suffix = pathlib.Path(path).suffix.lower()
     if suffix not in JSON_SUFFIXES + fields.HDF5_SUFFIXES:
         raise InputError(f"{path}: found suffix {suffix or 'none'}, expected .json or .h5")
 
 
-def write_answer(
-    path: str | pathlib.Path,
+def write_json(path: str | os.PathLike, document: Mapping[str, Any]) -> None:
+    """Writes a document; the file appears whole or not at all.
+
+    Numbers that are not finite become null. A list of plain values takes one line.
+
+    Args:
+        path: a name that ends in ``.json``.
+        document: ``{"convention": ..., "pictures": [...]}``.
+
+    Raises:
+        InputError: another suffix.
+    """
+    suffix = pathlib.Path(path).suffix.lower()
+    if suffix not in JSON_SUFFIXES:
+        raise InputError(f"{path}: found suffix {suffix or 'none'}, expected .json")
+    with replacing(path) as temporary:
+        text = _json(_plain(document)) + "\n"
+        # a name with bytes that are no UTF-8 becomes an escape of JSON
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_table(
+    path: str | os.PathLike,
     pictures: Sequence[Mapping[str, Any]],
     source: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes what was found; the file appears whole or not at all.
+    """Writes the course's answer file; it appears whole or not at all.
 
-    ``.json``: ``{"convention": ..., "pictures": [...]}`` with the pictures as given, every extra
-    key kept; numbers that are not finite become null. ``.h5``: the table ``Answer`` with SphereId,
-    R, beta[12], inner shell first, R as NaN where unknown and shorter betas padded with zeros. For
-    several pictures the table gets a leading field PictureId (0, 1, ...). The dataset ``Pictures``
-    holds their file names in that order. The convention of beta is a key, or the table's attribute.
-    Of fits a second table, ``AnswerErrors``, has the same rows: PictureId, SphereId, R_error,
-    sigma, sigma_error, yield, yield_error, counting_error, beta_error[12].
+    The table ``Answer`` has SphereId, R, beta[12], inner shell first, R as NaN where unknown and
+    shorter betas padded with zeros. For several pictures it gets a leading field PictureId (0, 1,
+    ...). The dataset ``Pictures`` holds their file names in that order. The convention of beta is
+    the table's attribute. Of fits a second table, ``AnswerErrors``, has the same rows: PictureId,
+    SphereId, R_error, sigma, sigma_error, yield, yield_error, counting_error, beta_error[12].
 
     Args:
-        path: a name that ends in ``.json`` or ``.h5``.
+        path: a name that ends in ``.h5`` or ``.hdf5``.
         pictures: per picture ``{"file": name, "shells": [{"R", "sigma", "beta"}, ...]}``, inner
-            shell first, R and sigma None where unknown (half-widths of the detector).
-        source: what made them, as ``{"versions": {...}, "run": {...}}``: keys beside ``pictures``,
-            or attributes of the table ``Answer``, what is no number or text as JSON.
+            shell first, R and sigma None where unknown: half-widths, and the course's beta.
 
     Raises:
         InputError: unknown suffix, or the file cannot be written.
-        ValueError: no pictures, or more than 12 betas for an ``.h5``.
+        ValueError: no pictures, or more than 12 betas.
     """
-    check_answer_path(path)
+    suffix = pathlib.Path(path).suffix.lower()
+    if suffix not in fields.HDF5_SUFFIXES:
+        raise InputError(f"{path}: found suffix {suffix or 'none'}, expected .h5")
     if not pictures:
         raise ValueError("pictures must hold at least one picture")
-    as_json = pathlib.Path(path).suffix.lower() in JSON_SUFFIXES
     source = {"versions": {"sevi_jax": sevi_jax.__version__}} | dict(source or {})
     with replacing(path) as temporary:
-        if as_json:
-            answer = {"convention": fields.CONVENTION, **_plain(source)}
-            answer["pictures"] = _plain(pictures)
-            text = json.dumps(answer, indent=2, allow_nan=False, ensure_ascii=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
-        else:
-            _write_table(temporary, pictures, source)
+        _write_table(temporary, pictures, source)
+
+
+def read_json(path: str | pathlib.Path) -> dict[str, Any]:
+    """Reads the document of a JSON answer file, of which `pictures` has been checked.
+
+    Raises:
+        InputError: the file is missing or no answer.
+    """
+    path = pathlib.Path(path)
+    check_file(path)
+    if path.stat().st_size > JSON_BYTES:
+        raise InputError(f"{path}: found over {JSON_BYTES} bytes, expected an answer in JSON")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        pictures = found["pictures"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise InputError(f"{path}: found {reason}, expected JSON with a key pictures") from None
+    _check_pictures(path, pictures)
+    return found
 
 
 def read_answer(path: str | pathlib.Path) -> list[dict[str, Any]]:
@@ -96,20 +129,11 @@ def read_answer(path: str | pathlib.Path) -> list[dict[str, Any]]:
     path = pathlib.Path(path)
     if path.suffix.lower() in fields.HDF5_SUFFIXES:
         return _read_table(path)
-    check_file(path)
-    if path.stat().st_size > JSON_BYTES:
-        raise InputError(f"{path}: found over {JSON_BYTES} bytes, expected an answer in JSON")
-    try:
-        pictures = json.loads(path.read_text(encoding="utf-8"))["pictures"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = one_line(f"{type(error).__name__}: {error}")
-        raise InputError(f"{path}: found {reason}, expected JSON with a key pictures") from None
-    _check_pictures(path, pictures)
-    return pictures
+    return read_json(path)["pictures"]
 
 
 def _check_pictures(path: pathlib.Path, pictures: Any) -> None:
-    """Raises InputError unless this is what `write_answer` takes."""
+    """Raises InputError unless these are records of pictures."""
     if not isinstance(pictures, list) or not pictures:
         raise InputError(f"{path}, key pictures: found no list of pictures, expected one or more")
     for number, picture in enumerate(pictures):
@@ -226,3 +250,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _json(value: Any, indent: str = "") -> str:
+    """JSON, indented down to lists of plain values."""
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        rows = [f"{json.dumps(key)}: {_json(item, inner)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(inner + row for row in rows) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        rows = [_json(item, inner) for item in value]
+        return "[\n" + ",\n".join(inner + row for row in rows) + f"\n{indent}]"
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)

@@ -260,7 +260,7 @@ class Calibration:
 
     def plot(self, path: str | pathlib.Path) -> None:
         """Draws energies against radii, and the residuals, into a PNG file."""
-        from sevi_jax.results import energy_plots
+        from sevi_jax.results.figures import energies as figures
 
         radius, energy = (
             np.array([getattr(ring, name).nominal_value for ring in self.rings])
@@ -272,7 +272,7 @@ class Calibration:
         title = f"chi-square {self.chi_square:.3g} of {self.degrees_of_freedom}"
         if self.degrees_of_freedom:
             title += f", p = {self.p_value:.3g}"
-        energy_plots.calibration(
+        figures.calibration(
             path, (r, self.energy(r), self.energy_error(r)), radius, energy, error, title,
             energy - self.energy(radius),
         )  # fmt: skip

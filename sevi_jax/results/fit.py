@@ -2,11 +2,11 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import uncertainties
 from uncertainties import UFloat
 
 from sevi_jax.data.hot import without_defects
@@ -17,37 +17,18 @@ from sevi_jax.estimation import fitting
 from sevi_jax.estimation.fitting import Fitted
 from sevi_jax.estimation.reasons import reasons
 from sevi_jax.estimation.scoring import Reason
+from sevi_jax.results import table
 from sevi_jax.results.calibration import Calibration, Energy
-from sevi_jax.results.correlated import constant
+from sevi_jax.results.correlated import constant, correlated
 from sevi_jax.results.energies import ShellEnergy, shell_energies
+from sevi_jax.results.shell import FittedShell, shell_of
 from sevi_jax.results.spectrum import Spectrum, fit_spectrum
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _UNLIKELY = 1e-3  # p-value below which the model does not describe the picture
 _QUIET = 0.95  # of the expected deviance, below which less than the noise of electrons is seen
-
-
-@dataclasses.dataclass(frozen=True)
-class FittedShell:
-    """A shell with standard errors; what was not free has the error 0.
-
-    Attributes:
-        radius: pixels.
-        sigma: pixels.
-        tail: tau of a skewed shell, pixels; None of others.
-        electrons: number of electrons in this picture.
-        beta: order to anisotropy parameter, in the literature's convention.
-    """
-
-    radius: UFloat
-    sigma: UFloat
-    tail: UFloat | None
-    electrons: UFloat
-    beta: dict[int, UFloat]
-
-    @property
-    def counting_error(self) -> float:
-        """How much the number of electrons differs between measurements of equal exposure."""
-        return float(np.sqrt(max(self.electrons.nominal_value, 0.0)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,6 +40,71 @@ class Fit:
     """
 
     fitted: Fitted
+
+    def __str__(self) -> str:
+        return table.text_table(self)
+
+    def __repr__(self) -> str:
+        return table.text_table(self)
+
+    def _repr_html_(self) -> str:
+        return table.html_table(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, texts and lists: the record of a picture in JSON files."""
+        from sevi_jax.results.record import fit_record
+
+        return fit_record(self)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the fit as JSON; `results.energies.read_fits` reads its radii back."""
+        from sevi_jax.data.answers import write_json
+        from sevi_jax.results.record import document
+
+        write_json(path, document([self.to_dict()]))
+
+    def to_frame(self) -> Any:
+        """The shells as a pandas DataFrame, one row each.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return table.frame(self)
+
+    def plot(self, kind: str = "fit") -> "Figure":
+        """Draws a figure, which notebooks show and ``savefig`` saves.
+
+        Args:
+            kind: "fit" (picture, means and residual), "rings" (counts in rings about the origin),
+                "densities" (angular distributions with their bands) or "betas".
+
+        Raises:
+            InputError: another kind.
+        """
+        from sevi_jax.results.figures.fits import draw
+
+        return draw(self, kind)
+
+    def report(self, path: str | os.PathLike) -> None:
+        """Writes one HTML page with all numbers and figures inside."""
+        from sevi_jax.results.page import write_page
+
+        write_page(path, [self])
+
+    @property
+    def name(self) -> str:
+        """Of the picture."""
+        return self.fitted.picture.name
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the picture."""
+        return self.fitted.picture.shape
+
+    @functools.cached_property
+    def electrons(self) -> float:
+        """In the pixels that were used."""
+        return float(self.fitted.prepared.data.counts.sum())
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
@@ -108,20 +154,15 @@ class Fit:
         return values, covariance + np.outer(common, common)
 
     @functools.cached_property
-    def _correlated(self) -> list[UFloat]:
-        covariance = np.nan_to_num(self.covariance, nan=0.0)
-        if not np.isfinite(self.covariance).all():
-            return [uncertainties.ufloat(v, np.nan) for v in self.values]
-        return list(uncertainties.correlated_values(self.values, covariance))
+    def parameters(self) -> dict[str, UFloat]:
+        """Values of `names` with their errors, correlated."""
+        return dict(zip(self.names, correlated(self.values, self.covariance), strict=True))
 
     def _shell(self, number: int) -> FittedShell:
         model = self.fitted.model.model
-        shell, part = model.shells[number], model.part(number)
-        own = self._correlated[part]
-        place = shell.lengths
-        tail = own[2] if place == 3 else None
-        beta = dict(zip(shell.orders, own[place + 1 :], strict=True))
-        return FittedShell(own[0], own[1], tail, own[place], beta)
+        shell = model.shells[number]
+        own = list(self.parameters.values())[model.part(number)]
+        return shell_of(own, shell.orders, shell.lengths == 3)
 
     @functools.cached_property
     def shells(self) -> tuple[FittedShell, ...]:
@@ -129,9 +170,7 @@ class Fit:
         return tuple(self._shell(i) for i in range(len(self.fitted.model.model.shells)))
 
     def _named(self, name: str, fixed: float) -> UFloat:
-        if name in self.names:
-            return self._correlated[self.names.index(name)]
-        return constant(fixed)
+        return self.parameters[name] if name in self.parameters else constant(fixed)
 
     @functools.cached_property
     def origin(self) -> tuple[UFloat, UFloat]:

@@ -1,25 +1,31 @@
 """What `sevi_jax.predict` does: files in, answers, tables and figures out."""
 
+import contextlib
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterator
-from typing import Any
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from sevi_jax.data.answers import check_answer_path, write_answer
-from sevi_jax.data.events import read_blur
+from sevi_jax.data import answers
 from sevi_jax.data.fields import HDF5_SUFFIXES
+from sevi_jax.data.load import load_all
 from sevi_jax.data.outputs import check_output
-from sevi_jax.detection.detect_file import detect_file
+from sevi_jax.data.parts import parts_of
+from sevi_jax.data.picture import POLARISATIONS, Picture
+from sevi_jax.data.replacing import replacing
 from sevi_jax.errors import InputError
-from sevi_jax.estimation.measure import Request
-from sevi_jax.network.run import Run, load_run
-from sevi_jax.provenance import versions
-from sevi_jax.results import answer, fitted
-from sevi_jax.results.page import write_page
+from sevi_jax.physics.convention import COURSE_ORDERS, half_width
+from sevi_jax.results import record
 
-BACKGROUNDS = {"none": 0, "constant": 1, "smooth": 6}
-MOST_ORDERS = 12
+if TYPE_CHECKING:
+    from sevi_jax.network.run import Run
+    from sevi_jax.results.fit import Fit
+
+_ORDERS = set(range(1, 25))
+_WRITING_SHARE = 0.05  # of the time, at most, that is spent on writing answers anew
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,48 +33,47 @@ class Options:
     """What is asked for.
 
     Attributes:
-        shells: how many; None is that of the network (1 without one).
-        orders: as `parse_orders` takes them.
-        background: one of `BACKGROUNDS`.
-        origin: of plain pictures, pixels; None finds it.
-        reach: as in `measure.Request`.
-        positive: likewise.
-        blur: likewise; None is what the file says of itself, or 0.
-        fit: whether the likelihood is fitted; always done without a network, or with its prior.
+        shells: how many, or "auto"; None is that of the network.
+        orders: of beta per shell, as `parse_orders` gives them; None: 2 for plain pictures, all
+            even ones to 24 for the course's event files, those of the network where there is one.
+        fit: arguments of `results.fit.fit` besides those: shape, free, background, range, positive.
+        reading: arguments of `data.load.load_all`: off, mask, efficiency.
+        known: fields of `Picture` that the user states: origin, polarisation, gain, noise,
+            off_scale.
+        blur: known standard deviation of position errors, half-widths; None is what the file says.
+        likelihood: whether the likelihood is fitted; always done without a network, or with its
+            prior.
         use_prior: whether the fit counts the prior of the run.
-        reading: how files are read.
+        figures: whether figures and the page are made.
     """
 
-    shells: int | None
-    orders: str | None = None
-    background: str = "none"
-    origin: tuple[float, float] | None = None
-    reach: tuple[float, float] | None = None
-    positive: bool = False
+    shells: int | str | None
+    orders: tuple[tuple[int, ...], ...] | None = None
+    fit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     blur: float | None = None
-    fit: bool = False
+    likelihood: bool = False
     use_prior: bool = False
-    reading: answer.Reading = answer.AS_STORED
+    figures: bool = True
 
 
-def parse_orders(text: str | None, shells: int, most: int) -> tuple[tuple[int, ...], ...]:
-    """Orders per shell, inner first: of ``2,4,6`` for all, or of ``2,4;2`` for each; None: all.
+def parse_orders(text: str | None, shells: int | str | None) -> tuple[tuple[int, ...], ...] | None:
+    """Orders of ``2,4,6``, for all shells, or of ``2,4;2``, for each, inner first.
 
     Raises:
         InputError: for anything else.
     """
     if text is None:
-        return (tuple(range(2, 2 * most + 1, 2)),) * shells
+        return None
     try:
         found = [tuple(int(n) for n in part.split(",") if n.strip()) for part in text.split(";")]
     except ValueError:
-        found = []
-    found = found * shells if len(found) == 1 else found
-    wrong = any(n < 2 or n % 2 or n > 24 for part in found for n in part)
-    if len(found) != shells or not all(found) or wrong:
+        found = [(0,)]
+    if not all(found) or len(found) not in (1, shells) or not set(sum(found, ())) <= _ORDERS:
         raise InputError(
-            f"--orders={text}: expected even numbers from 2 to 24 as 2,4,6, for all "
-            f"shells or for each of {shells} behind a semicolon"
+            f"--orders={text}: expected numbers from 1 to 24 as 2,4,6, for all shells, or for each "
+            "of them behind a semicolon"
         )
     return tuple(tuple(sorted(set(part))) for part in found)
 
@@ -80,7 +85,7 @@ def check_outputs(inputs: list[pathlib.Path], output: pathlib.Path) -> None:
         inputs: event files and pictures.
         output: answer file.
     """
-    check_answer_path(output)
+    answers.check_answer_path(output)
     written = [output, output.with_suffix(".html")]
     written += [electrons for _, electrons in _electrons_of(inputs, output)]
     figure = re.compile(re.escape(output.stem) + r"_\d+_\w+\.png")
@@ -92,60 +97,140 @@ def check_outputs(inputs: list[pathlib.Path], output: pathlib.Path) -> None:
 
 def predict_files(
     inputs: list[pathlib.Path], output: pathlib.Path, workdir: pathlib.Path | None, options: Options
-) -> None:
-    """Predicts every picture of the files; prints tables, writes the answer and, of fits, figures.
+) -> int:
+    """Predicts every picture of the files; prints tables, writes answers, figures and a page.
+
+    Each answer is written when it is there. A file that is no good is said, and the others are
+    done.
 
     Args:
-        inputs: event files and pictures.
+        inputs: event files, camera frames and pictures.
         output: answer file.
         workdir: folder of a run; None fits without a network.
         options: what is asked for.
 
+    Returns:
+        The exit status: 2 where something was no good.
+
     Raises:
-        InputError: naming what is wrong with a file or the options.
+        InputError: naming what is wrong with the options.
     """
     check_outputs(inputs, output)
-    run = None if workdir is None else load_run(workdir)
-    if run is None:
+    run = _run(workdir, options)
+    fits = run is None or options.likelihood or options.use_prior
+    if options.orders is not None and output.suffix.lower() != ".json":
+        record.check_course(options.orders)
+    # fits that start from a network name it too
+    source = record.source_of_fits() if run is None else run.source
+    written = _Answers(output, fits and options.figures, source)
+    electrons = dict(_electrons_of(inputs, output))
+    try:
+        for path in inputs:
+            with written.problems(str(path)):
+                path = _events_of(path, electrons.get(path))
+                kind = kind_of(path)
+                for picture in _pictures(path, kind, run, fits, options):
+                    with written.problems(picture.name):
+                        if fits:
+                            found = _fit(picture, kind, run, options)
+                            print(found, flush=True)
+                            written.add(found.to_dict(), found)
+                        elif run is not None:
+                            written.add(_prediction(picture, run), None)
+    finally:
+        written.close()
+    return 2 if written.failed else 0
+
+
+def _run(workdir: pathlib.Path | None, options: Options) -> "Run | None":
+    """The network, which must fit the options."""
+    if workdir is None:
         if options.use_prior:
             raise InputError("--map needs the prior of a run, --workdir=FOLDER")
-        shells, most = options.shells or 1, MOST_ORDERS
-    else:
-        shells, most = run.network.shells, run.network.orders
-        if options.shells not in (None, shells):
-            raise InputError(
-                f"--shells={options.shells}, but the network in {workdir} is for {shells}"
-            )
-    fits = run is None or options.fit or options.use_prior
-    orders = parse_orders(options.orders, shells, most)
-    request = Request(
-        orders,
-        BACKGROUNDS[options.background],
-        options.origin,
-        options.positive,
-        options.reach,
-        options.blur or 0.0,
-    )
-    if not fits and options.reading.mask is not None:
-        raise InputError("--mask is for fits, a network takes whole pictures (--fit)")
-    answers: list[dict[str, Any]] = []
-    figures: list[list[pathlib.Path]] = []
-    electrons = dict(_electrons_of(inputs, output))
-    events = [_events_of(path, electrons.get(path)) for path in inputs]
-    for path in events:
-        if fits:
-            for found, drawn in _fits(path, run, request, options, output, len(answers)):
-                answers.append(found)
-                figures.append(drawn)
-        elif run is not None:
-            answers += _predictions(path, run, options)
-    # fits that start from a network name it too
-    write_answer(output, answers, {"versions": versions()} if run is None else run.source)
-    print(f"answer: {output}")
-    if fits:
-        page = output.with_suffix(".html")
-        write_page(page, answers, figures)
-        print(f"page with all figures: {page}")
+        return None
+    from sevi_jax.network.run import load_run
+
+    run = load_run(workdir)
+    if options.shells not in (None, run.network.shells):
+        raise InputError(
+            f"--shells={options.shells}, but the network in {workdir} is for {run.network.shells}"
+        )
+    return run
+
+
+class _Answers:
+    """What has been found so far, on the disk as soon as it is there.
+
+    Args:
+        output: answer file.
+        figures: whether figures and a page are made.
+        source: what makes them, for the files.
+    """
+
+    def __init__(self, output: pathlib.Path, figures: bool, source: Mapping[str, Any]):
+        self.output, self.figures, self.source = output, figures, source
+        self.records: list[dict[str, Any]] = []
+        self.parts: list[str] = []
+        self.failed = False
+        self._written, self._next = 0, 0.0
+
+    @contextlib.contextmanager
+    def problems(self, name: str) -> Iterator[None]:
+        """Says what is wrong with a file or picture, and goes on behind the block."""
+        try:
+            yield
+        except InputError as error:
+            self._say(str(error), name)
+        except OSError as error:
+            self._say(error.strerror or str(error), error.filename or name)
+
+    def _say(self, message: str, name: str) -> None:
+        self.failed = True
+        where = "" if name in message or pathlib.Path(name).name in message else f"{name}: "
+        print(f"sevi_jax.predict: {where}{message}", file=sys.stderr, flush=True)
+
+    def add(self, found: dict[str, Any], fit: "Fit | None") -> None:
+        """Takes the answer for a picture, with its fit."""
+        if fit is not None and self.figures:
+            from sevi_jax.results import page
+            from sevi_jax.results.figures.fits import drawings
+
+            drawn = drawings(fit)
+            paths = []
+            for kind, data in drawn.items():
+                name = f"{self.output.stem}_{len(self.records) + 1}_{kind}.png"
+                paths.append(self.output.with_name(name))
+                with replacing(paths[-1]) as temporary:
+                    temporary.write_bytes(data)
+            print("  figures: " + ", ".join(map(str, paths)), flush=True)
+            self.parts.append(page.part(fit, drawn))
+        self.records.append(found)
+        if time.monotonic() >= self._next:
+            self._write()
+
+    def _write(self) -> None:
+        begun = time.monotonic()
+        if self.output.suffix.lower() in answers.JSON_SUFFIXES:
+            answers.write_json(self.output, record.document(self.records, self.source))
+        else:
+            rows = [record.course_record(x) for x in self.records]
+            answers.write_table(self.output, rows, self.source)
+        if self.parts:
+            from sevi_jax.results import page
+
+            page.write_parts(self.output.with_suffix(".html"), self.parts)
+        self._written = len(self.records)
+        now = time.monotonic()
+        self._next = now + (now - begun) / _WRITING_SHARE
+
+    def close(self) -> None:
+        """Writes what has not been written, and says where all of it is."""
+        if self._written < len(self.records):
+            self._write()
+        if self.records:
+            print(f"answer: {self.output}")
+        if self.parts:
+            print(f"page with all figures: {self.output.with_suffix('.html')}")
 
 
 def _electrons_of(
@@ -157,7 +242,7 @@ def _electrons_of(
     """
     taken: set[str] = set()
     for path in dict.fromkeys(inputs):
-        if path.suffix.lower() not in HDF5_SUFFIXES or answer.kind_of(path) != "frames":
+        if path.suffix.lower() not in HDF5_SUFFIXES or kind_of(path) != "frames":
             continue
         stem = f"{output.stem}_{path.stem}" if len(inputs) > 1 else output.stem
         name, number = stem, 1
@@ -172,36 +257,92 @@ def _events_of(path: pathlib.Path, electrons: pathlib.Path | None) -> pathlib.Pa
     """The file itself, or of a file of camera frames the electrons that were found on them."""
     if electrons is None:
         return path
+    from sevi_jax.detection.detect_file import detect_file
+
     print(detect_file(path, electrons))
     print(f"electrons: {electrons}")
     return electrons
 
 
-def _fits(
-    path: pathlib.Path,
-    run: Run | None,
-    request: Request,
-    options: Options,
-    output: pathlib.Path,
-    before: int,
-) -> Iterator[tuple[dict[str, Any], list[pathlib.Path]]]:
-    """Fits the pictures of a file; `before` pictures are in the answer already."""
-    shells = len(request.orders)
-    events = answer.kind_of(path) != "images"
-    pictures = answer.read_pictures(path, shells, None, options.reading)
-    for number, (name, counts, mask) in enumerate(pictures, before + 1):
-        if events:  # they are counted about the middle
-            height, width = counts.shape
-            blur = read_blur(path) if options.blur is None else options.blur
-            request = dataclasses.replace(request, origin=(height / 2, width / 2), blur=blur)
-        stem = output.with_name(f"{output.stem}_{number}")
-        yield fitted.fit_picture(name, counts, mask, request, run, options.use_prior, stem)
+def kind_of(path: pathlib.Path) -> str:
+    """What an input holds: `data.events.file_kind` of event files, ``"images"`` of any other."""
+    from sevi_jax.data.readers.hdf5 import is_hdf5
+
+    if not path.is_file() or not is_hdf5(path):
+        return "images"
+    from sevi_jax.data.events import file_kind
+
+    try:
+        return file_kind(path)
+    except InputError:  # another program's; `load_all` says what is wrong with it
+        return "images"
 
 
-def _predictions(path: pathlib.Path, run: Run, options: Options) -> list[dict[str, Any]]:
-    """Predicts the pictures of a file by the network."""
-    size, found = run.network.image.size, []
-    for name, counts, _ in answer.read_pictures(path, run.network.shells, size, options.reading):
-        found += answer.predict_pictures(run, [name], counts[None])
-        print(answer.table(found[-1]))
+def _pictures(
+    path: pathlib.Path, kind: str, run: "Run | None", fits: bool, options: Options
+) -> Iterator[Picture]:
+    """The pictures of a file, with what the user knows of them."""
+    shells = options.shells if run is None else run.network.shells
+    if kind == "distributions" and shells not in (1, "auto"):
+        raise InputError(
+            f"{path}: every distribution is a single shell, expected pictures of {shells} "
+            "shells; `sevi_jax.evaluate` pairs them"
+        )
+    size = {} if fits or run is None else {"size": run.network.image.size}
+    pictures = load_all(path, **options.reading, **size)
+    folder = parts_of(path)[0].parent
+    for picture in pictures:
+        known: dict[str, Any] = {"name": str(folder / picture.name), **options.known}
+        if options.blur is not None:
+            known["blur"] = options.blur * half_width(picture.shape)
+        if kind == "pair" and shells != "auto" and len(picture.truth.ids) != shells:
+            raise InputError(
+                f"{path}: table Truth has {len(picture.truth.ids)} shells, expected {shells}"
+            )
+        yield dataclasses.replace(picture, **known)
+
+
+def _prediction(picture: Picture, run: "Run") -> dict[str, Any]:
+    """The answer of a network alone."""
+    from sevi_jax.results import network_answers
+
+    found = network_answers.predict_record(run, picture)
+    print(network_answers.text(found), flush=True)
     return found
+
+
+def _fit(picture: Picture, kind: str, run: "Run | None", options: Options) -> "Fit":
+    """Fits a picture, from the network's answer where there is a network."""
+    from sevi_jax.results.fit import fit
+
+    shells = options.shells if run is None else run.network.shells
+    orders = options.orders
+    if orders is None:
+        most = COURSE_ORDERS if run is None else COURSE_ORDERS[: run.network.orders]
+        orders = ((2,),) if run is None and kind == "images" else (most,)
+    more: dict[str, Any] = dict(options.fit)
+    if run is not None:
+        from sevi_jax.model.components import Shell
+        from sevi_jax.results.network_answers import network_start
+
+        every = orders * run.network.shells if len(orders) == 1 else orders
+        models = tuple(Shell(own, more.get("shape", "normal")) for own in every)
+        more["start"] = network_start(run, picture, models)
+        if options.use_prior:
+            from sevi_jax.results.training_prior import shells_prior
+
+            more["prior"] = shells_prior(run.synthesis.prior, models, half_width(picture.shape))
+    return fit(picture, shells, orders[0] if len(orders) == 1 else orders, **more)
+
+
+def polarisation_of(text: str) -> float:
+    """Degrees of ``vertical``, ``horizontal`` or a number.
+
+    Raises:
+        InputError: for anything else.
+    """
+    try:
+        return POLARISATIONS[text] if text in POLARISATIONS else float(text)
+    except ValueError:
+        names = ", ".join(POLARISATIONS)
+        raise InputError(f"--polarisation={text}: expected {names} or degrees") from None

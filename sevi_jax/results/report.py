@@ -17,8 +17,8 @@ from sevi_jax.network.network import Prediction
 from sevi_jax.network.run import Run
 from sevi_jax.network.training.metrics import read_metrics
 from sevi_jax.physics.legendre import even_orders
-from sevi_jax.results import plots
 from sevi_jax.results.cases import Cases
+from sevi_jax.results.figures import studies, training
 from sevi_jax.results.judged_fits import JudgedFit, summarise_fits
 from sevi_jax.synthesis.pipeline import Pictures
 from sevi_jax.synthesis.prior import beta_moments
@@ -212,15 +212,15 @@ def write_report(
         _fit_figures(folder, name, fits)
     beta_pred = np.stack([x.beta_pred for x in judged])
     beta_true = np.stack([_cut(x.beta_true, beta_pred.shape[-1]) for x in judged])
-    plots.beta_scatter(folder / f"{name}_betas.png", beta_true, beta_pred)
-    plots.beta_errors(folder / f"{name}_errors.png", beta_true, beta_pred)
-    plots.distance_histogram(
+    training.beta_scatter(folder / f"{name}_betas.png", beta_true, beta_pred)
+    training.beta_errors(folder / f"{name}_errors.png", beta_true, beta_pred)
+    training.distance_histogram(
         folder / f"{name}_distance.png",
         np.array([x.distance for x in judged]),
         report["prior_mean_distance"],
     )
     middle = sorted(judged, key=lambda x: x.distance)[len(judged) // 2]
-    plots.angular_distributions(
+    training.angular_distributions(
         folder / f"{name}_median_picture.png", middle.beta_true, middle.beta_pred
     )
     with replacing(folder / f"{name}.json") as temporary:
@@ -304,10 +304,10 @@ def _fit_figures(folder: pathlib.Path, name: str, fits: Sequence[JudgedFit]) -> 
     known = [x for x in good if np.isfinite(x.bound)]
     if known:
         values = (np.array([getattr(x, key) for x in known]) for key in ("distance", "bound"))
-        plots.efficiency(folder / f"{name}_efficiency.png", *values)
+        studies.efficiency(folder / f"{name}_efficiency.png", *values)
     if good:
         pulls = np.stack([x.pulls for x in good])
-        plots.coverage(folder / f"{name}_coverage.png", pulls, good[0].names)
+        studies.coverage(folder / f"{name}_coverage.png", pulls, good[0].names)
 
 
 def write_loss_curve(workdir: pathlib.Path) -> None:
@@ -316,7 +316,7 @@ def write_loss_curve(workdir: pathlib.Path) -> None:
         kind: [row for row in read_metrics(workdir) if row["kind"] == kind]
         for kind in ("train", "eval")
     }
-    plots.loss_curve(
+    training.loss_curve(
         workdir / "loss.png",
         np.array([row["step"] for row in rows["train"]]),
         np.array([row["loss"] for row in rows["train"]]),

@@ -67,10 +67,10 @@ class Spectrum:
 
     def plot(self, path: str | pathlib.Path) -> None:
         """Draws the spectrum and its band into a PNG file."""
-        from sevi_jax.results import energy_plots
+        from sevi_jax.results.figures import energies as figures
 
         bands = self.energy, self.intensity, self.intensity_error
-        energy_plots.spectrum(path, *bands, self.energy_error, self.unit, self.kind)
+        figures.spectrum(path, *bands, self.energy_error, self.unit, self.kind)
 
 
 def spectrum_of(

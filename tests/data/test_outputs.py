@@ -13,7 +13,7 @@ from sevi_jax.data.outputs import check_output, guarding, is_result
 from sevi_jax.data.replacing import replacing
 from sevi_jax.data.writers import DistributionsWriter, FoundElectronsWriter, ImageSetWriter
 from sevi_jax.errors import InputError
-from sevi_jax.results import plots
+from sevi_jax.results.figures import training
 
 PICTURES = [{"file": "a.npy", "shells": [{"R": 0.4, "sigma": 0.006, "beta": [0.1]}]}]
 
@@ -51,7 +51,7 @@ OWN = {
     "electrons.h5": found_electrons,
     "train10.h5": distributions,
     "images.h5": image_set,
-    "a.png": lambda path: plots.loss_curve(path, *np.ones((4, 1))),
+    "a.png": lambda path: training.loss_curve(path, *np.ones((4, 1))),
     "report.json": text(json.dumps({"versions": {"sevi_jax": "0.0"}, "images": []})),
     "a.html": text('<!DOCTYPE html><meta name="generator" content="sevi_jax 0.1">'),
     "a.csv": text("# made by sevi_jax 0.1\nr,I\n"),

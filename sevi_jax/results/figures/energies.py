@@ -5,11 +5,8 @@ import pathlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from sevi_jax.data.outputs import PNG_TEXT
-from sevi_jax.data.replacing import replacing
+from sevi_jax.results.figures.style import COLOURS, save_figure
 
-DPI = 120
-_COLOURS = ("#0072b2", "#d55e00")
 _UNITS = {"cm-1": "cm$^{-1}$"}
 
 
@@ -36,19 +33,19 @@ def calibration(
     r, fitted, band = curve
     figure = Figure(figsize=(7, 5.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    upper.plot(r**2, fitted, color=_COLOURS[0], linewidth=1)
-    upper.plot(radius**2, energy, "o", color=_COLOURS[1], markersize=5)
+    upper.plot(r**2, fitted, color=COLOURS[0], linewidth=1)
+    upper.plot(radius**2, energy, "o", color=COLOURS[1], markersize=5)
     upper.set(ylabel="kinetic energy (eV)", xlim=(0, None), ylim=(0, None))
     upper.set_title(title, fontsize="medium")
-    lower.fill_between(r**2, -1e3 * band, 1e3 * band, color=_COLOURS[0], alpha=0.25, linewidth=0)
-    lower.axhline(0, color=_COLOURS[0], linewidth=1)
+    lower.fill_between(r**2, -1e3 * band, 1e3 * band, color=COLOURS[0], alpha=0.25, linewidth=0)
+    lower.axhline(0, color=COLOURS[0], linewidth=1)
     lower.errorbar(
-        radius**2, 1e3 * residual, 1e3 * error, fmt="o", color=_COLOURS[1], capsize=3, markersize=5
+        radius**2, 1e3 * residual, 1e3 * error, fmt="o", color=COLOURS[1], capsize=3, markersize=5
     )
     lower.set(xlabel="R² (pixels²)", ylabel="known - fitted (meV)")
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def spectrum(
@@ -75,9 +72,9 @@ def spectrum(
     figure = Figure(figsize=(8, 4.4), layout="constrained")
     axes = figure.subplots()
     axes.fill_between(
-        energy, intensity - error, intensity + error, color=_COLOURS[0], alpha=0.3, linewidth=0
+        energy, intensity - error, intensity + error, color=COLOURS[0], alpha=0.3, linewidth=0
     )
-    axes.plot(energy, intensity, color=_COLOURS[0], linewidth=1)
+    axes.plot(energy, intensity, color=COLOURS[0], linewidth=1)
     axes.set(xlabel=f"{kind} energy ({name})", ylabel=f"electrons per {name}")
     axes.margins(x=0)
     axes.grid(alpha=0.3)
@@ -86,9 +83,4 @@ def spectrum(
         axes.set_title(
             f"error of the energy axis: {low:.2g} to {high:.2g} {name}", fontsize="medium"
         )
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: str | pathlib.Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI, metadata=PNG_TEXT)
+    save_figure(figure, path)

@@ -1,0 +1,1 @@
+"""Figures: all that imports matplotlib."""
