@@ -1,20 +1,22 @@
 """Predict the shells in measured pictures or event files, by a fit or by a trained network.
 
   python -m sevi_jax.predict --shells=2 --input=a.tif --output=answer.json
-  python -m sevi_jax.predict --shells=3 --orders=2,4 --background=constant --input=a.npy --output=answer.json
+  python -m sevi_jax.predict --shells=3 --orders=2,4 --background=constant --input=a.npy \\
+      --output=answer.json
   python -m sevi_jax.predict --shells=2 --input=train0.h5 --output=answer.h5
   python -m sevi_jax.predict --workdir=runs/quick --input=train0.h5 --output=answer.h5
   python -m sevi_jax.predict --workdir=runs/quick --fit --input=a.npy,b.txt.bz2 --output=answer.json
 
 Without --workdir (or with --fit) a likelihood is fitted: radius, sigma, electrons and betas with
-errors, goodness of fit; figures, and one page with all of it, beside the answer. The fit starts from
-the picture itself, or from the network of --workdir. Input: pictures of counts of any size in any
-usual format (text, .npy, TIFF, PNG, HDF5, MATLAB, ...; FILE[3] and FILE:NAME name a part), event files
-(the table DetectedElectrons), files of camera frames (the electrons are found first, and kept beside
-the answer as <answer>_electrons.h5; see sevi_jax.detect). Axis 0 of a picture is rows, downwards;
-the polarisation is vertical unless --polarisation says otherwise. A network without --fit takes
-centred square pictures, larger than its own by a whole factor. Output: .json, in pixels and the
-literature's convention of beta, or the course's table Answer in an .h5.
+errors, goodness of fit; figures, and one page with all of it, beside the answer. The fit starts
+from the picture itself, or from the network of --workdir. Input: pictures of counts of any size in
+any usual format (text, .npy, TIFF, PNG, HDF5, MATLAB; FILE[3] and FILE:NAME name a part), event
+files (the table DetectedElectrons), files of camera frames (the electrons are found first, and kept
+beside the answer as <answer>_electrons.h5; see sevi_jax.detect). Axis 0 of a picture is rows,
+downwards; the polarisation is vertical unless --polarisation says otherwise. A network without
+--fit takes centred square pictures, larger than its own by a whole factor. Output: .json, in pixels
+and the literature's convention of beta, or the course's table Answer in an .h5. A file that is no
+good is said, the others get their answers, and the exit status is 2.
 """
 
 import math

@@ -104,7 +104,8 @@ def test_evaluate_pairs_the_distributions_of_a_file(quick_run, tmp_path):
 
 
 def test_predict_answers_for_every_file(quick_run, pair, tmp_path):
-    np.save(tmp_path / "a.npy", small.histogram(POSITIONS[0], 64))
+    # rows of a picture lie along z
+    np.save(tmp_path / "a.npy", small.histogram(POSITIONS[0], 64).T)
     arguments = (f"--workdir={quick_run[0]}", f"--input={pair},a.npy", "--output=answer.json")
     result = command("predict", *arguments, "--shells=2", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -121,8 +122,8 @@ def test_predict_fits_a_picture_without_a_network(tmp_path):
     # one ring by NumPy: cos(theta) uniform, so beta_2 is 0; the origin is off the middle
     rng = np.random.default_rng(0)
     cosine, radius = rng.uniform(-1, 1, 40_000), rng.normal(22, 1.0, 40_000)
-    x = radius * np.sqrt(1 - cosine**2) * np.cos(rng.uniform(0, 2 * np.pi, 40_000)) + 31.3
-    picture = np.histogram2d(x, radius * cosine + 32.8, [np.arange(65)] * 2)[0]
+    across = radius * np.sqrt(1 - cosine**2) * np.cos(rng.uniform(0, 2 * np.pi, 40_000)) + 32.8
+    picture = np.histogram2d(radius * cosine + 31.3, across, [np.arange(65)] * 2)[0]
     np.savetxt(tmp_path / "ring.txt", picture, fmt="%d")
     arguments = ("--shells=1", "--orders=2", "--input=ring.txt", "--output=answer.json")
     result = command("predict", *arguments, cwd=tmp_path)
@@ -133,7 +134,7 @@ def test_predict_fits_a_picture_without_a_network(tmp_path):
     assert found["origin_pixels"] == pytest.approx([31.3, 32.8], abs=0.1)
     assert abs(shell["R_pixels"] - 22) < 5 * shell["R_pixels_error"] < 0.5
     assert abs(shell["beta"][0]) < 5 * shell["beta_error"][0] < 0.1
-    assert f"yield {shell['yield']:.0f} ± {shell['yield_error']:.0f}" in result.stdout
+    assert f"{shell['electrons']:.0f} ± {shell['electrons_error']:.0f}" in result.stdout
     assert (tmp_path / "answer_1_fit.png").exists()
     page = (tmp_path / "answer.html").read_text()
     assert page.count("data:image/png;base64,") == 4
@@ -198,19 +199,26 @@ def test_evaluate_fits_the_pictures_too(quick_run, tmp_path):
     ("flag", "message"),
     [
         ("--output=a.json", "--workdir=FOLDER of a run, or --shells=NUMBER for a fit, is needed"),
-        ("--orders=2,3", "--orders=2,3: expected even numbers from 2 to 24"),
-        ("--origin=5", "--origin=5: expected two numbers x,z in pixels"),
+        ("--orders=2,25", "--orders=2,25: expected numbers from 1 to 24"),
+        ("--origin=5", "--origin=5: expected two numbers ROW,COLUMN in pixels"),
         ("--range=9", "--range=9: expected two numbers LOW,HIGH in pixels"),
         ("--range=90,99", "no pixel of the picture is used"),
         ("--mask=none.npy", "none.npy: no such file (--mask)"),
         ("--map", "--map needs the prior of a run"),
-        ("--origin=70,3", "origin 70,3 lies outside the picture of 64 x 64 pixels"),
+        ("--shells=none", "--shells=none: expected a number from 1, or auto"),
+        ("--polarisation=up", "--polarisation=up: expected vertical, horizontal or degrees"),
+        ("--gain=0", "--gain=0: expected a positive number, or auto"),
+        ("--off_scale=2", "--off_scale goes with --off, which is not given"),
+        ("--free=all", "expected some of origin, angle, ellipse, harmonics, efficiency"),
+        ("--orders=1", "order 1 has no place in an .h5 answer"),
     ],
 )
 def test_mistake_in_a_fit_is_one_line(tmp_path, flag, message):
     np.save(tmp_path / "a.npy", small.histogram(POSITIONS[0], 64))
-    shells = () if flag.startswith("--output") else ("--shells=1", "--output=b.json")
-    assert_refused(tmp_path, message, "predict", *shells, "--input=a.npy", flag)
+    shells = () if flag.startswith(("--output", "--shells")) else ("--shells=1",)
+    name = "b.h5" if flag == "--orders=1" else "b.json"
+    output = () if flag.startswith("--output") else (f"--output={name}",)
+    assert_refused(tmp_path, message, "predict", *shells, *output, "--input=a.npy", flag)
 
 
 @pytest.mark.parametrize(

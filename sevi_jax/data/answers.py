@@ -36,7 +36,7 @@ JSON_SUFFIXES = (".json",)
 
 
 def check_answer_path(path: str | pathlib.Path) -> None:
-    """Raises InputError unless answers are written with such a suffix; to be called before long work."""
+    """Raises InputError unless answers may have such a suffix; to be called before long work."""
     suffix = pathlib.Path(path).suffix.lower()
     if suffix not in JSON_SUFFIXES + fields.HDF5_SUFFIXES:
         raise InputError(f"{path}: found suffix {suffix or 'none'}, expected .json or .h5")

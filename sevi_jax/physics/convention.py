@@ -1,9 +1,9 @@
 """The two conventions of beta and of lengths, and the only place that converts between them.
 
-People and JSON files have the literature's: ``I = (1 + sum_n beta_n P_n(cos theta)) / 4 pi``, n = 1,
-2, 3, ..., lengths in pixels. The SEVI course's files, and training, have the density of cos(theta),
-``1/2 + sum_i beta_2i P_2i``, even orders alone, lengths in half-widths of the detector. Integrated
-over the azimuth, the first is the second with twice its beta.
+People and JSON files have the literature's beta, ``I = (1 + sum_n beta_n P_n(cos theta)) / 4 pi``
+with n from 1 on, and lengths in pixels. The SEVI course's files, and training, have the density of
+cos(theta), ``1/2 + sum_i beta_2i P_2i``, even orders alone, and lengths in half-widths of the
+detector. The first, integrated over the azimuth, is the second with twice its beta.
 """
 
 from typing import TypeVar

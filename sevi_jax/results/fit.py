@@ -25,7 +25,7 @@ from sevi_jax.results.shell import FittedShell, shell_of
 from sevi_jax.results.spectrum import Spectrum, fit_spectrum
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from sevi_jax.results.figures.style import Drawing
 
 _UNLIKELY = 1e-3  # p-value below which the model does not describe the picture
 _QUIET = 0.95  # of the expected deviance, below which less than the noise of electrons is seen
@@ -71,7 +71,7 @@ class Fit:
         """
         return table.frame(self)
 
-    def plot(self, kind: str = "fit") -> "Figure":
+    def plot(self, kind: str = "fit") -> "Drawing":
         """Draws a figure, which notebooks show and ``savefig`` saves.
 
         Args:

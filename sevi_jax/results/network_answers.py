@@ -12,7 +12,11 @@ from sevi_jax.estimation.preparing import prepare
 from sevi_jax.model.components import Shell
 from sevi_jax.model.picture_model import Values
 from sevi_jax.network.run import Run
-from sevi_jax.physics.convention import COURSE_ORDERS, half_width, to_literature
+from sevi_jax.physics.convention import (
+    COURSE_ORDERS,
+    half_width,
+    to_literature,
+)
 from sevi_jax.results.doubts import doubts
 
 _FIRST_TAIL = 0.3  # of sigma, where a fit of skewed shells begins
@@ -36,7 +40,8 @@ def counts_for(run: Run, picture: Picture) -> np.ndarray:
             f"{picture.name}: polarisation {picture.polarisation:g} degrees, but a network takes "
             "pictures whose polarisation is vertical or horizontal"
         )
-    counts = rebin(counts.T if angle == 0 else counts, run.network.image.size, picture.name)
+    counts = rebin(counts, run.network.image.size, picture.name)
+    counts = counts.T if angle == 0 else counts
     if not counts.sum() > 0:
         raise InputError(f"{picture.name}: a picture without counts, expected electrons")
     return counts

@@ -27,8 +27,8 @@ footer { margin-top: 3em; }
 _INTRODUCTION = (
     "The likelihood of shells was fitted to the counts. Every number is given with its standard "
     "error. The distribution of directions is I = (1 + Σ beta<sub>n</sub> P<sub>n</sub>(cos θ)) / "
-    "4π, the literature's convention. Points are (row, column) in pixels from the picture's corner; "
-    "a half-width is half of its longer side."
+    "4π, the literature's convention. Points are (row, column) in pixels from the picture's "
+    "corner; a half-width is half of its longer side."
 )
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import small
 
+from sevi_jax.data.picture import Picture
 from sevi_jax.network.network import Prediction
 from sevi_jax.network.run import _inner_first, load_run
 from sevi_jax.physics.types import ImageSpec
-from sevi_jax.results import answer
+from sevi_jax.results import network_answers
 from sevi_jax.results.doubts import UNEXPLAINED, _mean_deviation, doubts, unexplained
 
 SIZE = 64
@@ -109,13 +110,14 @@ def test_network_without_radii_is_doubted_for_what_is_known(run):
 def test_answers_carry_and_show_their_doubts():
     run = load_run(small.trained_run())
     counts = np.random.default_rng(9).poisson(4.0, (1, 32, 32)).astype(np.uint32)
-    (found,) = answer.predict_pictures(run, ["a.npy"], counts)
+    # a picture has rows along z, networks have it along the second axis
+    found = network_answers.predict_record(run, Picture(counts[0].T))
     assert found["warnings"] == doubts(
         run, counts[0], Prediction(*(x[0] for x in vars(run.predict(counts)).values()))
     )
     assert len(found["warnings"]) >= 1
     for text in found["warnings"]:
-        assert f"  WARNING: {text}" in answer.table(found)
+        assert f"  WARNING: {text}" in network_answers.text(found)
 
 
 def test_shells_are_sorted_by_radius_with_all_that_is_theirs():

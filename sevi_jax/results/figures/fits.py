@@ -129,11 +129,9 @@ def _rings(fit: "Fit") -> Drawing:
         total(x.ravel()[used]) for x in (pixels.counts, pixels.mean, pixels.variance)
     )
     exposure = model.data.exposure.ravel()[used]
-    middle = np.arange(first, last) + 0.5
+    middle, grid = np.arange(first, last) + 0.5, model.grid
     parts = [
-        np.interp(
-            middle, model.grid.distances, np.asarray(shell_series(shell, v, model.grid)[0])[:, 0]
-        )
+        np.interp(middle, grid.distances, np.asarray(shell_series(shell, v, grid)[0])[:, 0])
         for shell, v in zip(model.model.shells, values.shells, strict=True)
     ]
     shells = np.array(parts).reshape(-1, len(middle)) * total(exposure)

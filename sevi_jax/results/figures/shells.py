@@ -55,8 +55,9 @@ def densities(beta: Sequence[Mapping[int, float]], covariance: Sequence[np.ndarr
             bands.append(middle + unit * np.concatenate(ring))
         least = f", least −{-density.min():.2g}" if density.min() < 0 else ""
         axes.text(
-            *(middle + [0, 1.05]), shell_name(number, count) + least, ha="center", va="bottom",
-            color=_NEGATIVE if least else "black", fontsize="medium" if columns < 4 else "small",
+            middle[0], middle[1] + 1.05, shell_name(number, count) + least,
+            ha="center", va="bottom", color=_NEGATIVE if least else "black",
+            fontsize="medium" if columns < 4 else "small",
         )  # fmt: skip
     axes.add_collection(PolyCollection(bands, facecolors=COLOURS[0], alpha=0.3), autolim=False)
     axes.add_collection(LineCollection(circles, colors="0.5", linestyles=":"), autolim=False)

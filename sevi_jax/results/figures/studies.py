@@ -1,4 +1,4 @@
-"""Figures of studies of many fits: how near they come to the bound, and whether errors are honest."""
+"""Figures of studies of many fits: how near the bound they are, and whether errors are honest."""
 
 import os
 from collections.abc import Sequence
