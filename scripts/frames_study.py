@@ -15,17 +15,22 @@ import time
 
 import h5py
 import numpy as np
-from sevi_jax.estimation.measure import Request, measure
 
 from sevi_jax import simulation
 from sevi_jax.config import default_config
-from sevi_jax.data.events import count_electrons, read_blur, read_truth
+from sevi_jax.data.events import read_blur, read_truth
+from sevi_jax.data.load import load
 from sevi_jax.detection.detect_file import detect_file
+from sevi_jax.model.components import Shell
 from sevi_jax.network import losses
 from sevi_jax.network.training.specs import prior_from
-from sevi_jax.results.training_prior import map_prior
+from sevi_jax.physics.convention import COURSE_ORDERS
+from sevi_jax.results.fit import fit as fit_picture
+from sevi_jax.results.record import course_record
+from sevi_jax.results.training_prior import shells_prior
 
 SIZE = 512
+SHELLS = (Shell(COURSE_ORDERS),) * 2
 NEAR = 2.0  # pixels
 
 
@@ -67,16 +72,14 @@ def matched(path: pathlib.Path, found: pathlib.Path, half: float) -> dict[str, f
     }
 
 
-def fit(path: pathlib.Path, prior, blur: float):
-    """R, sigma and beta of both shells."""
-    orders = (tuple(range(2, 25, 2)),) * 2
-    (events,) = count_electrons(path, SIZE, progress=False)
-    request = Request(orders, origin=(SIZE / 2, SIZE / 2), blur=blur)
-    believed = None if prior is None else map_prior(prior, request.free)
-    found = measure(events.counts[0], request, prior=believed)
-    shells, scale = found.sharp.params.shells, found.placement.half_widths
-    radius, sigma = (np.asarray(x[0]) * scale for x in (shells.radius, shells.sigma))
-    return radius, sigma, np.asarray(shells.beta[0]), bool(found.fit.converged[0])
+def fit(path: pathlib.Path, prior):
+    """R, sigma (half-widths) and beta (the course's) of both shells."""
+    picture = load(path, size=SIZE)
+    believed = None if prior is None else shells_prior(prior, SHELLS, SIZE / 2)
+    found = fit_picture(picture, shells=2, orders=COURSE_ORDERS, prior=believed)
+    shells = course_record(found.to_dict())["shells"]
+    radius, sigma, beta = (np.array([s[key] for s in shells]) for key in ("R", "sigma", "beta"))
+    return radius, sigma, beta.astype(np.float32), found.converged
 
 
 def main() -> None:
@@ -105,7 +108,7 @@ def main() -> None:
             truth, blur = read_truth(path).beta, read_blur(found)
             row["blur_pixels"] = blur * 512
             for name, believed in (("map", prior), ("ml", None)):
-                best, ours = fit(path, believed, 0.0), fit(found, believed, blur)
+                best, ours = fit(path, believed), fit(found, believed)
                 distances = [float(losses.distance(f[2], truth.astype("f4"))) for f in (best, ours)]
                 row[f"{name}_true"], row[f"{name}_found"] = distances
                 row[f"{name}_radius"] = float(np.abs(ours[0] - best[0]).max())

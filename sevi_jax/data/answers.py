@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,7 +41,7 @@ def check_answer_path(path: str | pathlib.Path) -> None:
         raise InputError(f"{path}: found suffix {suffix or 'none'}, expected .json or .h5")
 
 
-def write_json(path: str | os.PathLike, document: Mapping[str, Any]) -> None:
+def write_json(path: str | pathlib.Path, document: Mapping[str, Any]) -> None:
     """Writes a document; the file appears whole or not at all.
 
     Numbers that are not finite become null. A list of plain values takes one line.
@@ -64,7 +63,7 @@ def write_json(path: str | os.PathLike, document: Mapping[str, Any]) -> None:
 
 
 def write_table(
-    path: str | os.PathLike,
+    path: str | pathlib.Path,
     pictures: Sequence[Mapping[str, Any]],
     source: Mapping[str, Any] | None = None,
 ) -> None:

@@ -272,6 +272,8 @@ def in_range(
     if not (exposure > 0).any():
         raise InputError(f"range={limits}: no pixel of the picture is used: see mask and range")
     counts = np.where(exposure > 0, data.counts, 0.0)
+    if not counts.any():
+        raise InputError("a picture without counts, expected electrons")
     return dataclasses.replace(
         prepared, data=dataclasses.replace(data, counts=counts, exposure=exposure)
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import os
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,7 @@ class Fit:
 
         return fit_record(self)
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | pathlib.Path) -> None:
         """Writes the fit as JSON; `results.energies.read_fits` reads its radii back."""
         from sevi_jax.data.answers import write_json
         from sevi_jax.results.record import document
@@ -85,7 +85,7 @@ class Fit:
 
         return draw(self, kind)
 
-    def report(self, path: str | os.PathLike) -> None:
+    def report(self, path: str | pathlib.Path) -> None:
         """Writes one HTML page with all numbers and figures inside."""
         from sevi_jax.results.page import write_page
 

@@ -2,7 +2,7 @@
 
 import base64
 import html
-import os
+import pathlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,7 @@ def part(fit: "Fit", drawings: dict[str, bytes] | None = None) -> str:
     return f"<h2>{html.escape(fit.name)}</h2>{html_table(fit)}{''.join(images)}"
 
 
-def write_parts(path: str | os.PathLike, parts: Iterable[str]) -> None:
+def write_parts(path: str | pathlib.Path, parts: Iterable[str]) -> None:
     """Writes a page of parts; it appears whole or not at all."""
     made = ", ".join(f"{name} {version}" for name, version in versions().items())
     text = (
@@ -67,6 +67,6 @@ def write_parts(path: str | os.PathLike, parts: Iterable[str]) -> None:
         temporary.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
 
 
-def write_page(path: str | os.PathLike, fits: Iterable["Fit"]) -> None:
+def write_page(path: str | pathlib.Path, fits: Iterable["Fit"]) -> None:
     """Writes a page of fits with all their figures."""
     write_parts(path, map(part, fits))

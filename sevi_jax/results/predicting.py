@@ -288,7 +288,7 @@ def _pictures(
             f"{path}: every distribution is a single shell, expected pictures of {shells} "
             "shells; `sevi_jax.evaluate` pairs them"
         )
-    size = {} if fits or run is None else {"size": run.network.image.size}
+    size: dict[str, Any] = {} if fits or run is None else {"size": run.network.image.size}
     pictures = load_all(path, **options.reading, **size)
     folder = parts_of(path)[0].parent
     for picture in pictures:
@@ -315,7 +315,7 @@ def _fit(picture: Picture, kind: str, run: "Run | None", options: Options) -> "F
     """Fits a picture, from the network's answer where there is a network."""
     from sevi_jax.results.fit import fit
 
-    shells = options.shells if run is None else run.network.shells
+    shells: Any = options.shells if run is None else run.network.shells
     orders = options.orders
     if orders is None:
         most = COURSE_ORDERS if run is None else COURSE_ORDERS[: run.network.orders]

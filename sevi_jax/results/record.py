@@ -5,24 +5,16 @@ A record is in the literature's convention and has lengths in pixels, half-width
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from uncertainties import UFloat
 
 from sevi_jax.errors import InputError
 from sevi_jax.physics.convention import COURSE_ORDERS, LITERATURE, half_width, to_course
 from sevi_jax.results.shell import FittedShell
-from sevi_jax.results.table import Shown
 
-
-class Recorded(Shown, Protocol):
-    """What a record holds of a fit."""
-
-    converged: bool
-    dispersion: float
-    values: np.ndarray
-    covariance: np.ndarray
+if TYPE_CHECKING:
+    from sevi_jax.results.fit import Fit
 
 
 def _pair(name: str, value: UFloat | None, scale: float = 1.0) -> dict[str, float | None]:
@@ -44,7 +36,7 @@ def _shell(shell: FittedShell, unit: float) -> dict[str, Any]:
     return found | _pair("R", shell.radius, unit) | _pair("sigma", shell.sigma, unit)
 
 
-def fit_record(fit: Recorded) -> dict[str, Any]:
+def fit_record(fit: "Fit") -> dict[str, Any]:
     """The record of a fitted picture; what is not fitted has None for its error."""
     free = set(fit.names)
     row, column = fit.origin

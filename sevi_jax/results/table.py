@@ -1,12 +1,9 @@
-"""Numbers of fits for people: rows that the terminal, the page and notebooks share.
-
-Whatever has the attributes of a `results.fit.Fit` named here can be shown.
-"""
+"""Numbers of fits for people: rows that the terminal, the page and notebooks share."""
 
 import html
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from uncertainties import UFloat
 
@@ -14,29 +11,12 @@ from sevi_jax.errors import InputError
 from sevi_jax.physics.convention import LITERATURE_FORMULA, half_width
 from sevi_jax.results.shell import FittedShell
 
+if TYPE_CHECKING:
+    from sevi_jax.results.fit import Fit
+
 _SHELLS_BESIDE = 4  # so many columns fit a terminal
 _NO_VALUE = "–"
 _OWN_ROWS = ("origin_row", "origin_column", "angle", "cos2", "sin2")
-
-
-class Shown(Protocol):
-    """What the table shows of a fit."""
-
-    name: str
-    shape: tuple[int, int]
-    electrons: float
-    gain: float
-    shells: tuple[FittedShell, ...]
-    origin: tuple[UFloat, UFloat]
-    angle: UFloat
-    ellipse: tuple[UFloat, UFloat] | None
-    names: tuple[str, ...]
-    parameters: dict[str, UFloat]
-    reason: str
-    p_value: float
-    deviance_per_dof: float
-    warnings: tuple[str, ...]
-    notes: tuple[str, ...]
 
 
 class Row(NamedTuple):
@@ -53,7 +33,7 @@ class Row(NamedTuple):
 
 def plus_minus(value: UFloat | float) -> str:
     """A number and its error, to two digits of the error; a number without error to six digits."""
-    if isinstance(value, float):
+    if isinstance(value, float | int):
         return f"{value:.6g}"
     number, error = value.nominal_value, value.std_dev
     if not (math.isfinite(number) and error > 0 and math.isfinite(error)):
@@ -82,7 +62,7 @@ def shell_rows(shells: Sequence[FittedShell], shape: tuple[int, int]) -> list[Ro
     return rows
 
 
-def other_parameters(fit: Shown) -> dict[str, UFloat]:
+def other_parameters(fit: "Fit") -> dict[str, UFloat]:
     """What was free besides shells, origin, angle and ellipse."""
     count = sum(
         len(shell.beta) + 3 + (shell.tail is not None) for shell in fit.shells
@@ -90,7 +70,7 @@ def other_parameters(fit: Shown) -> dict[str, UFloat]:
     return {n: fit.parameters[n] for n in fit.names[count:] if n not in _OWN_ROWS}
 
 
-def headline(fit: Shown) -> str:
+def headline(fit: "Fit") -> str:
     """Electrons, origin and polarisation."""
     row, column = (plus_minus(x) for x in fit.origin)
     text = (
@@ -105,7 +85,7 @@ def headline(fit: Shown) -> str:
     return text
 
 
-def verdict(fit: Shown) -> str:
+def verdict(fit: "Fit") -> str:
     """How well it fits."""
     return (
         f"deviance per degree of freedom {fit.deviance_per_dof:.4f}, p = {fit.p_value:.3g}; "
@@ -113,7 +93,7 @@ def verdict(fit: Shown) -> str:
     )
 
 
-def text_table(fit: Shown) -> str:
+def text_table(fit: "Fit") -> str:
     """All numbers of a fit for the terminal."""
     lines = [f"{fit.name}: {headline(fit)}"]
     rows = shell_rows(fit.shells, fit.shape)
@@ -136,7 +116,7 @@ def text_table(fit: Shown) -> str:
     return "\n".join(lines)
 
 
-def html_table(fit: Shown) -> str:
+def html_table(fit: "Fit") -> str:
     """The same as HTML, without a page around it."""
 
     def line(cells: Sequence[str], tag: str) -> str:
@@ -160,7 +140,7 @@ def html_table(fit: Shown) -> str:
     return "".join(parts)
 
 
-def frame(fit: Shown) -> Any:
+def frame(fit: "Fit") -> Any:
     """The shells as a pandas DataFrame, one row each; errors in columns of their own.
 
     Raises:

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from sevi_jax.data.answers import check_answer_path, read_answer, write_answer
+from sevi_jax.data.answers import check_answer_path, read_answer, write_json, write_table
 from sevi_jax.errors import InputError
 
 BETA = [np.linspace(0, 1, 12).tolist(), np.linspace(2, 1, 12).tolist()]
@@ -28,9 +28,9 @@ def bare(pictures):
 @pytest.mark.parametrize("count", [1, 2])
 def test_json_round_trip(tmp_path, count):
     path = tmp_path / "new" / "answer.json"
-    write_answer(path, PICTURES[:count])
+    write_json(path, {"convention": "literature", "pictures": PICTURES[:count]})
     assert read_answer(path) == PICTURES[:count]
-    assert "literature beta = 2 x this beta" in json.loads(path.read_text())["convention"]
+    assert json.loads(path.read_text())["convention"] == "literature"
     assert [file.name for file in path.parent.iterdir()] == ["answer.json"]
 
 
@@ -42,7 +42,7 @@ def test_json_keeps_extra_keys_of_any_type(tmp_path):
             {"R": np.nan, "sigma": None, "beta": np.ones(12), "error": (np.inf, np.int64(2))}
         ],
     }
-    write_answer(tmp_path / "a.json", [picture])
+    write_json(tmp_path / "a.json", {"pictures": [picture]})
     (found,) = read_answer(tmp_path / "a.json")
     assert found["yield"] == 3
     assert found["shells"][0] == {"R": None, "sigma": None, "beta": [1] * 12, "error": [None, 2]}
@@ -51,12 +51,12 @@ def test_json_keeps_extra_keys_of_any_type(tmp_path):
 @pytest.mark.parametrize("count", [1, 2])
 def test_hdf5_round_trip(tmp_path, count):
     path = tmp_path / "answer.h5"
-    write_answer(path, PICTURES[:count])
+    write_table(path, PICTURES[:count])
     assert read_answer(path) == bare(PICTURES[:count])
 
 
 def test_table_of_one_picture_is_that_of_the_spec(tmp_path):
-    write_answer(tmp_path / "a.h5", PICTURES[:1])
+    write_table(tmp_path / "a.h5", PICTURES[:1])
     with h5py.File(tmp_path / "a.h5") as file:
         table = file["Answer"]
         assert table.dtype == np.dtype([("SphereId", "u1"), ("R", "<f8"), ("beta", "<f8", (12,))])
@@ -68,16 +68,19 @@ def test_table_of_one_picture_is_that_of_the_spec(tmp_path):
 
 def test_names_of_any_letters(tmp_path):
     names = ["µm/a b.npy", "", "latin1-\udce9.npy"]  # the last as Python has names of other systems
-    write_answer(tmp_path / "a.h5", [{**PICTURES[0], "file": name} for name in names])
-    assert [picture["file"] for picture in read_answer(tmp_path / "a.h5")] == names
+    pictures = [{**PICTURES[0], "file": name} for name in names]
+    write_table(tmp_path / "a.h5", pictures)
+    write_json(tmp_path / "a.json", {"pictures": pictures})
+    for path in (tmp_path / "a.h5", tmp_path / "a.json"):
+        assert [picture["file"] for picture in read_answer(path)] == names
 
 
 def test_short_betas_are_padded_and_long_ones_refused(tmp_path):
     shell = {"R": 0.5, "sigma": None, "beta": [1.0, 2.0]}
-    write_answer(tmp_path / "a.h5", [{"file": "x", "shells": [shell]}])
+    write_table(tmp_path / "a.h5", [{"file": "x", "shells": [shell]}])
     assert read_answer(tmp_path / "a.h5")[0]["shells"][0]["beta"] == [1, 2] + [0] * 10
     with pytest.raises(ValueError, match="beta has 13 numbers"):
-        write_answer(tmp_path / "b.h5", [{"file": "x", "shells": [{**shell, "beta": [0] * 13}]}])
+        write_table(tmp_path / "b.h5", [{"file": "x", "shells": [{**shell, "beta": [0] * 13}]}])
     assert [file.name for file in tmp_path.iterdir()] == ["a.h5"]
 
 
@@ -94,10 +97,12 @@ def test_bad_answers(tmp_path):
     for name in ("a.txt", "answer"):
         with pytest.raises(InputError, match=r"expected .json or .h5"):
             check_answer_path(tmp_path / name)
-        with pytest.raises(InputError, match=r"expected .json or .h5"):
-            write_answer(tmp_path / name, PICTURES)
+        with pytest.raises(InputError, match=r"expected .h5"):
+            write_table(tmp_path / name, PICTURES)
+        with pytest.raises(InputError, match=r"expected .json"):
+            write_json(tmp_path / name, {"pictures": PICTURES})
     with pytest.raises(ValueError, match="at least one picture"):
-        write_answer(tmp_path / "a.h5", [])
+        write_table(tmp_path / "a.h5", [])
     for name, text in [("a.json", "{"), ("b.json", "[]"), ("c.json", "{}"), ("d.h5", "no")]:
         (tmp_path / name).write_text(text)
         with pytest.raises(InputError) as error:
@@ -118,7 +123,7 @@ def test_table_of_a_fit_has_its_errors(tmp_path):
         }
         for place in (1, 2)
     ]
-    write_answer(tmp_path / "a.h5", [{"file": "x", "shells": shells}] * 2)
+    write_table(tmp_path / "a.h5", [{"file": "x", "shells": shells}] * 2)
     with h5py.File(tmp_path / "a.h5") as file:
         table = file["AnswerErrors"][()]
         assert len(table) == len(file["Answer"]) == 4
@@ -127,3 +132,11 @@ def test_table_of_a_fit_has_its_errors(tmp_path):
     np.testing.assert_array_equal(table["yield_error"], [1.625, 2.625] * 2)
     np.testing.assert_array_equal(table["beta_error"][:, :3], [[2, 3, 0]] * 4)
     assert read_answer(tmp_path / "a.h5")[1]["shells"][0]["R"] == 1.0
+
+
+def test_lists_of_numbers_take_one_line(tmp_path):
+    document = {"pictures": [{"file": "a", "shells": []}], "matrix": [[1, 2], [3, 4]], "empty": {}}
+    write_json(tmp_path / "a.json", document)
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == document
+    assert "    [1, 2],\n    [3, 4]\n" in text

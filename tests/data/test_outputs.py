@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sevi_jax.data.answers import write_answer
+from sevi_jax.data.answers import write_json, write_table
 from sevi_jax.data.outputs import check_output, guarding, is_result
 from sevi_jax.data.replacing import replacing
 from sevi_jax.data.writers import DistributionsWriter, FoundElectronsWriter, ImageSetWriter
 from sevi_jax.errors import InputError
 from sevi_jax.results.figures import training
+from sevi_jax.results.record import document
 
 PICTURES = [{"file": "a.npy", "shells": [{"R": 0.4, "sigma": 0.006, "beta": [0.1]}]}]
 
@@ -46,8 +47,8 @@ def text(content):
 
 
 OWN = {
-    "answer.json": lambda path: write_answer(path, PICTURES),
-    "answer.h5": lambda path: write_answer(path, PICTURES),
+    "answer.json": lambda path: write_json(path, document(PICTURES)),
+    "answer.h5": lambda path: write_table(path, PICTURES),
     "electrons.h5": found_electrons,
     "train10.h5": distributions,
     "images.h5": image_set,

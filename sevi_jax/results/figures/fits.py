@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
+import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax.errors import InputError
@@ -99,7 +100,9 @@ def to_detector(points: np.ndarray, geometry: np.ndarray) -> np.ndarray:
     turned = points @ np.array([[cosine, sine], [-sine, cosine]])
     found = turned @ np.array([[1 + g[3], g[4]], [g[4], 1 - g[3]]])
     t = np.arctan2(found[:, 1], found[:, 0])
-    growth = 1 + sum(g[2 * m - 1] * np.cos(m * t) + g[2 * m] * np.sin(m * t) for m in (3, 4))
+    growth = np.ones(len(t))
+    for m in (3, 4):
+        growth += g[2 * m - 1] * np.cos(m * t) + g[2 * m] * np.sin(m * t)
     return found * growth[:, None] + g[:2]
 
 
@@ -137,11 +140,10 @@ def _rings(fit: "Fit") -> Drawing:
     shells = np.array(parts).reshape(-1, len(middle)) * total(exposure)
     background = np.zeros(len(middle))
     if terms := model.model.layout.background:
-        half = model.data.half
-        level = sum(
-            values.background[k] * np.asarray(term)
-            for k, term in enumerate(smooth_terms(row / half, column / half, terms))
-        )
+        place = [jnp.asarray(x / model.data.half) for x in (row, column)]
+        level = np.zeros(len(row))
+        for k, term in enumerate(smooth_terms(place[0], place[1], terms)):
+            level += values.background[k] * np.asarray(term, np.float64)
         background = total(exposure * level)
     # averages over angles are those of whole rings: of rings that are cut, or where the efficiency
     # varies, the parts add up to the mean

@@ -52,7 +52,7 @@ def fit_picture(
     sums, pixels, block = _drawn_blocks(
         {"counts": counts, "mean": mean, "variance": variance}, used
     )
-    residual, smallest, largest = _block_residual(*sums, pixels > 0)
+    residual, smallest, largest = _block_residual(sums[0], sums[1], sums[2], pixels > 0)
     shown = [np.where(pixels > 0, x / np.maximum(pixels, 1), np.nan) for x in sums[:2]]
     # A single hot pixel must not make the rings dark.
     high = max(float(np.nanquantile(shown[0], 0.999)), float(np.nanmax(shown[1]))) or 1.0

@@ -1,6 +1,6 @@
 """Figures of studies of many fits: how near the bound they are, and whether errors are honest."""
 
-import os
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sevi_jax.results.figures.style import COLOURS, as_array, log_scale, nonempty, save_figure
 
 
-def efficiency(path: str | os.PathLike, distance: np.ndarray, bound: np.ndarray) -> None:
+def efficiency(path: str | pathlib.Path, distance: np.ndarray, bound: np.ndarray) -> None:
     """Draws the distances reached against those that the counts allow, over many pictures.
 
     Args:
@@ -63,7 +63,7 @@ def efficiency(path: str | os.PathLike, distance: np.ndarray, bound: np.ndarray)
     save_figure(figure, path)
 
 
-def coverage(path: str | os.PathLike, pulls: np.ndarray, names: Sequence[str]) -> None:
+def coverage(path: str | pathlib.Path, pulls: np.ndarray, names: Sequence[str]) -> None:
     """Draws whether the stated errors are honest: the pulls, and how many lie within 1 and 1.96.
 
     Args:

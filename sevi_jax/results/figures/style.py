@@ -4,7 +4,7 @@ Figures are `Figure` objects without pyplot, so they need no display and leave n
 """
 
 import io
-import os
+import pathlib
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -99,7 +99,7 @@ def course_density(beta, cos_theta):
     return 0.5 + course_legendre(cos_theta, len(beta)) @ beta
 
 
-def save_figure(figure: Figure, path: str | os.PathLike) -> None:
+def save_figure(figure: Figure, path: str | pathlib.Path) -> None:
     """Writes a PNG file."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata=PNG_TEXT)

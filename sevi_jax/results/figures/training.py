@@ -4,7 +4,7 @@ Beta is in the course's convention throughout: the density of cos(theta) is
 ``1/2 + sum_i beta_2i P_2i``.
 """
 
-import os
+import pathlib
 
 import numpy as np
 from matplotlib.colors import PowerNorm
@@ -27,7 +27,7 @@ from sevi_jax.results.figures.style import (
 
 
 def loss_curve(
-    path: str | os.PathLike,
+    path: str | pathlib.Path,
     steps: np.ndarray,
     loss: np.ndarray,
     eval_steps: np.ndarray,
@@ -67,7 +67,7 @@ def loss_curve(
     save_figure(figure, path)
 
 
-def beta_scatter(path: str | os.PathLike, beta_true: np.ndarray, beta_pred: np.ndarray) -> None:
+def beta_scatter(path: str | pathlib.Path, beta_true: np.ndarray, beta_pred: np.ndarray) -> None:
     """Draws predicted against true beta, one panel per order, with the rms error.
 
     Args:
@@ -122,7 +122,7 @@ def beta_scatter(path: str | os.PathLike, beta_true: np.ndarray, beta_pred: np.n
 
 
 def distance_histogram(
-    path: str | os.PathLike, distance: np.ndarray, prior_mean_distance: float
+    path: str | pathlib.Path, distance: np.ndarray, prior_mean_distance: float
 ) -> None:
     """Draws the histogram of the distances, on a logarithmic axis.
 
@@ -168,7 +168,7 @@ def distance_histogram(
     save_figure(figure, path)
 
 
-def beta_errors(path: str | os.PathLike, beta_true: np.ndarray, beta_pred: np.ndarray) -> None:
+def beta_errors(path: str | pathlib.Path, beta_true: np.ndarray, beta_pred: np.ndarray) -> None:
     """Draws the rms error of each order beside the spread of the truth, per shell.
 
     An error as large as the spread means that nothing was learnt of that order.
@@ -204,7 +204,7 @@ def beta_errors(path: str | os.PathLike, beta_true: np.ndarray, beta_pred: np.nd
 
 
 def angular_distributions(
-    path: str | os.PathLike, beta_true: np.ndarray | None, beta_pred: np.ndarray
+    path: str | pathlib.Path, beta_true: np.ndarray | None, beta_pred: np.ndarray
 ) -> None:
     """Draws I(cos theta) of each shell: predicted, and true where known.
 
@@ -248,7 +248,7 @@ def angular_distributions(
     save_figure(figure, path)
 
 
-def picture(path: str | os.PathLike, counts: np.ndarray, radius: np.ndarray | None = None) -> None:
+def picture(path: str | pathlib.Path, counts: np.ndarray, radius: np.ndarray | None = None) -> None:
     """Draws a picture with the polarisation axis z vertical, on a square-root colour scale.
 
     Args:
