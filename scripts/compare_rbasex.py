@@ -7,9 +7,9 @@ rBasex inverts the picture to I(r) and beta_2(r) without errors and without ring
 as what lies within 3 sigma of the fitted R (at least 2 pixels), or half the way to the next ring:
 R is the mean of r there, weighted by I, the number of electrons the integral of I, beta_2 the mean
 weighted by I. Its errors are the scatter over pictures in which every count is drawn anew. So that
-one sees where a difference comes from, the same is done to the fitted means, whose rings are known: what differs
-there too is due to the window (wings of this ring left out, those of neighbours let in), not to the
-counts. beta_2 is the literature's. Needs PyAbel, which the project itself does not.
+one sees where a difference comes from, the same is done to the fitted means, whose rings are known:
+what differs there too is due to the window (wings of this ring left out, those of neighbours let
+in), not to the counts. beta_2 is the literature's. Needs PyAbel, which the project itself does not.
 """
 
 import argparse

@@ -69,19 +69,10 @@ def has_betas(fit: "Fit") -> bool:
 
 def pixels_of(fit: "Fit") -> Pixels:
     """Counts, means and variances of all pixels."""
-    prepared, values = fit.fitted.prepared, fit.fitted.found.values
-    data = prepared.data
+    data = fit.fitted.prepared.data
     used = data.exposure > 0
-    mean = np.where(used, fit.mean_electrons, 0.0)
-    counts = np.where(used, data.counts, 0.0)
-    if data.off is None:
-        variance = mean + data.scatter * mean**2
-    elif prepared.normal:
-        variance = np.where(used, data.off, 0.0)
-    else:
-        ratio = values.off_scale
-        counts = counts - np.where(used, ratio * data.off, 0.0)
-        variance = mean + np.where(used, ratio * (1 + ratio) * data.off, 0.0)
+    counts, mean = (np.where(used, x, 0.0) for x in (data.counts, fit.mean_electrons))
+    variance = mean if data.noise is None else np.where(used, data.noise, 0.0)
     return Pixels(counts, mean, variance, used)
 
 
