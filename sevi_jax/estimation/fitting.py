@@ -11,7 +11,7 @@ from sevi_jax.errors import InputError
 from sevi_jax.estimation import goodness as good
 from sevi_jax.estimation import noise
 from sevi_jax.estimation.finding import MOST_SHELLS, Guess, find_shells
-from sevi_jax.estimation.origin import find_origin
+from sevi_jax.estimation.origin import find_edge_origin, find_origin
 from sevi_jax.estimation.preparing import Prepared, prepare
 from sevi_jax.estimation.scoring import Found, Limits, Quadratic, Reason, covariance, search
 from sevi_jax.model import geometry as geo
@@ -250,7 +250,9 @@ def first_geometry(
     data = prepared.data
     factor = max(1, -(-max(picture.shape) // (2 * _COARSE)))
     coarse = rebinned(data, factor)
-    row, column = find_origin(coarse.counts, coarse.exposure)
+    inside = find_origin(coarse.counts, coarse.exposure)
+    edge = find_edge_origin(coarse.counts, coarse.exposure, inside)
+    row, column = inside if edge is None else edge
     origin = row * factor, column * factor
     return geometry_at(origin, picture.shape, picture.polarisation), False
 

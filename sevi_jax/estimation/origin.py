@@ -4,6 +4,12 @@ import numpy as np
 from scipy.fft import next_fast_len
 
 _BRIGHTEST = 99.9  # per cent of the pixels; brighter ones count as these do
+_DARKEST = 5.0  # per cent of the pixels
+_BRIGHT = 0.5  # of the mean brightness: an edge that is brighter may cut rings
+_SMALL = 200  # pixels along a side are enough to see where rings are centred
+_RING = 6  # pixels of a ring, at least
+_CLEARLY = 0.85  # of what is unexplained, and a likelihood ratio that leaves no doubt
+_SURELY = 50.0
 
 
 def find_origin(counts: np.ndarray, exposure: np.ndarray) -> tuple[float, float]:
@@ -23,14 +29,17 @@ def find_origin(counts: np.ndarray, exposure: np.ndarray) -> tuple[float, float]
     used = exposure > 0
     root = np.sqrt(np.maximum(np.where(used, counts / np.where(used, exposure, 1.0), 0.0), 0.0))
     root = np.minimum(root, np.percentile(root[used], _BRIGHTEST))
-    root = np.where(used, root - np.median(root[used]), 0.0)
+    cut = bool(bright_edges(counts, exposure))
+    # where most of a picture is bright its dark parts, below the median, would match one another
+    level = np.percentile(root[used], _DARKEST if cut else 50)
+    root = np.where(used, root - level, 0.0)
     shape = [int(next_fast_len(2 * pixels) or 0) for pixels in counts.shape]
     of_root = np.fft.rfft2(root, shape)
     correlation = np.fft.irfft2(of_root**2, shape)
     total = float(np.sum(root * root))
     if not total > 0:
         return counts.shape[0] / 2, counts.shape[1] / 2
-    if not used.all():
+    if cut or not used.all():
         of_square = np.fft.rfft2(root * root, shape) * np.fft.rfft2(used * 1.0, shape)
         energy = np.fft.irfft2(of_square, shape)
         correlation = correlation / (np.maximum(energy, 0.0) + 0.5 * total)
@@ -48,3 +57,84 @@ def find_origin(counts: np.ndarray, exposure: np.ndarray) -> tuple[float, float]
         # mirrored pixels i and k with i + k = p: 2 * origin = (i + 1/2) + (k + 1/2)
         place.append(float((peak[axis] + shift + 1) / 2))
     return place[0], place[1]
+
+
+def find_edge_origin(
+    counts: np.ndarray, exposure: np.ndarray, inside: tuple[float, float]
+) -> tuple[float, float] | None:
+    """Finds the centre of the rings of half a picture, or of a quadrant, on its edge.
+
+    For each edge and corner: how much of the picture do rings about it leave unexplained, rings
+    whose brightness goes as a + b cos 2t? An edge is taken where that is far less than about the
+    point inside that the picture is most symmetric about.
+
+    Args:
+        counts: ``[H, W]``.
+        exposure: ``[H, W]``, 0 where a pixel is not used.
+        inside: the point found inside, pixels from the corner.
+
+    Returns:
+        (row, column) in pixels from the corner, or None.
+    """
+    factor = max(1, -(-max(counts.shape) // _SMALL))
+    if min(counts.shape) < 8 * factor or not bright_edges(counts, exposure):
+        return None
+    height, width = (n // factor * factor for n in counts.shape)
+
+    def summed(values):
+        blocks = values[:height, :width].reshape(height // factor, factor, -1, factor)
+        return blocks.sum(axis=(1, 3))
+
+    used = summed(exposure) > 0.5 * factor**2
+    root = np.sqrt(np.maximum(summed(counts), 0.0))
+    root = np.where(used, np.minimum(root, np.percentile(root[used], _BRIGHTEST)), 0.0)
+    shape = counts.shape[0] / factor, counts.shape[1] / factor
+    row, column = (_mirror(np.where(used, root - np.median(root[used]), 0.0), a) for a in (0, 1))
+    places = [(row, 0.0), (row, shape[1]), (0.0, column), (shape[0], column)]
+    places += [(r, c) for r in (0.0, shape[0]) for c in (0.0, shape[1])]
+    left = [_unexplained(root, used, place) for place in places]
+    best = int(np.argmin(left))
+    ratio = left[best] / _unexplained(root, used, (inside[0] / factor, inside[1] / factor))
+    if ratio > _CLEARLY or -np.log(max(ratio, 1e-12)) * used.sum() < _SURELY:
+        return None
+    return places[best][0] * factor, places[best][1] * factor
+
+
+def bright_edges(counts: np.ndarray, exposure: np.ndarray) -> list[str]:
+    """Names of the edges that rings seem to reach: as bright as the picture is on average."""
+    every = slice(None)
+    lines = {"top": (slice(0, 2), every), "bottom": (slice(-2, None), every),
+             "left": (every, slice(0, 2)), "right": (every, slice(-2, None))}  # fmt: skip
+    average = counts.sum() / max(exposure.sum(), 1e-300)
+    return [
+        name
+        for name, line in lines.items()
+        if exposure[line].sum() > 0
+        and counts[line].sum() > _BRIGHT * average * exposure[line].sum()
+    ]
+
+
+def _mirror(values: np.ndarray, axis: int) -> float:
+    """Where along an axis a picture is most like its mirror image, pixels from the corner."""
+    length = int(next_fast_len(2 * values.shape[axis]) or 0)
+    correlation = np.fft.irfft(np.fft.rfft(values, length, axis) ** 2, length, axis)
+    return (int(np.argmax(correlation.sum(axis=1 - axis))) + 1) / 2
+
+
+def _unexplained(root: np.ndarray, used: np.ndarray, place: tuple[float, float]) -> float:
+    """Mean square of what rings about a point leave of the roots of counts."""
+    row = np.arange(root.shape[0])[:, None] + 0.5 - place[0]
+    column = np.arange(root.shape[1])[None] + 0.5 - place[1]
+    distance = np.hypot(row, column)
+    ring = distance.astype(int)[used]
+    wave = ((row**2 - column**2) / np.maximum(distance, 1e-9) ** 2)[used]
+    values = root[used]
+    n, x, xx, y, xy, yy = (
+        np.bincount(ring, weights)
+        for weights in (None, wave, wave**2, values, wave * values, values**2)
+    )
+    many = n >= _RING
+    n, x, xx, y, xy, yy = (v[many] for v in (n, x, xx, y, xy, yy))
+    spread, slope = xx - x * x / n, xy - x * y / n
+    left = yy - y * y / n - slope**2 / np.maximum(spread, 1e-9)
+    return float(left.sum() / max((n - 2).sum(), 1.0))

@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from sevi_jax.estimation.fitting import Fitted, limits_for
+from sevi_jax.estimation.origin import bright_edges
 from sevi_jax.estimation.scoring import search
 from sevi_jax.model.picture_model import PictureModel, Values
 
@@ -38,6 +39,14 @@ def reasons(fitted: Fitted, mean: np.ndarray, dispersion: float, likely: bool) -
     tests = _Tests(fitted, mean, dispersion)
     layout = fitted.model.model.layout
     found = []
+    data = fitted.prepared.data
+    if not likely and fitted.picture.origin is None:
+        edges = bright_edges(data.counts, data.exposure)
+        if edges:
+            found.append(
+                f"rings may be cut by an edge ({', '.join(edges)}): where their centre is not the "
+                "one found, origin=ROW,COLUMN gives it; it may lie on an edge or outside"
+            )
     if layout.background == 0 and (level := tests.background()) is not None:
         found.append(
             f"electrons lie where the shells have none, about {level:.2g} per pixel: "

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sevi_jax.results.figures.style import Drawing
 
 _UNLIKELY = 1e-3  # p-value below which the model does not describe the picture
-_QUIET = 0.95  # of the expected deviance, below which less than the noise of electrons is seen
+_QUIET = 0.9  # of the expected deviance, below which less than the noise of electrons is seen
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -261,7 +261,19 @@ class Fit:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was decided about the picture, in words."""
-        return self.fitted.picture.notes + self.fitted.prepared.notes
+        found = (*self.fitted.picture.notes, *self.fitted.prepared.notes)
+        within = (
+            1 < place < size - 1
+            for place, size in zip(self.fitted.origin, self.fitted.picture.shape, strict=True)
+        )
+        if self.fitted.picture.origin is None and not all(within):
+            row, column = self.fitted.origin
+            found = (
+                *found,
+                f"the rings are centred on an edge, ({row:.1f}, {column:.1f}): this is taken for a "
+                "part of a picture (origin=ROW,COLUMN gives another centre)",
+            )
+        return found
 
     def energies(
         self, calibration: Calibration, photon_energy: Energy | None = None, unit: str = "eV"
