@@ -54,6 +54,7 @@ def _calibrate(inputs: list[pathlib.Path], text: str, output: pathlib.Path) -> N
     from sevi_jax.results import known_energies
     from sevi_jax.results.calibration import calibrate
     from sevi_jax.results.energies import read_fits
+    from sevi_jax.results.figures.style import save_figure
 
     known = known_energies.parse_known(text)
     photon = known_energies.parse_photon_energy(_PHOTON_ENERGY.value)
@@ -69,7 +70,7 @@ def _calibrate(inputs: list[pathlib.Path], text: str, output: pathlib.Path) -> N
     print(calibration.table())
     calibration.save(output)
     figure = output.with_suffix(".png")
-    calibration.plot(figure)
+    save_figure(calibration.plot(), figure)
     print(f"calibration: {output}, figure: {figure}")
 
 

@@ -6,9 +6,12 @@
   python -m sevi_jax.predict --shells=2 --input=train0.h5 --output=answer.h5
   python -m sevi_jax.predict --workdir=runs/quick --input=train0.h5 --output=answer.h5
   python -m sevi_jax.predict --workdir=runs/quick --fit --input=a.npy,b.txt.bz2 --output=answer.json
+  python -m sevi_jax.predict --shells=2 --input=a.tif --calibration=cal.json \\
+      --photon_energy=2.7293 --unit=cm-1 --output=answer.json
 
 Without --workdir (or with --fit) a likelihood is fitted: radius, sigma, electrons and betas with
-errors, goodness of fit; figures, and one page with all of it, beside the answer. The fit starts
+errors, goodness of fit; figures, and one page with all of it, beside the answer; with --calibration
+energies of the shells, and the spectrum as <answer>_<number>_spectrum.csv. The fit starts
 from the picture itself, or from the network of --workdir. Input: pictures of counts of any size in
 any usual format (text, .npy, TIFF, PNG, HDF5, MATLAB; FILE[3] and FILE:NAME name a part), event
 files (the table DetectedElectrons), files of camera frames (the electrons are found first, and kept
@@ -21,11 +24,15 @@ good is said, the others get their answers, and the exit status is 2.
 
 import math
 import pathlib
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from sevi_jax import commands
 from sevi_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from sevi_jax.results.energies import EnergyScale
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _INPUT = flags.DEFINE_list("input", [], "Pictures, event files and files of camera frames.")
@@ -86,12 +93,20 @@ _POSITIVE = flags.DEFINE_bool("positive", False, "Keep fitted densities from fal
 _FIGURES = flags.DEFINE_enum(
     "figures", "all", ["all", "none"], "Figures and the page beside the answer of a fit."
 )
+_CALIBRATION = flags.DEFINE_string(
+    "calibration", None, "Of sevi_jax.calibrate: fits get energies and a spectrum."
+)
+_PHOTON_ENERGY = flags.DEFINE_string(
+    "photon_energy", None, "eV, as 2.7293 or 2.7293(1): binding energies are given, too."
+)
+_UNIT = flags.DEFINE_enum("unit", "eV", ["eV", "meV", "cm-1"], "Of energies.")
 _OVERWRITE = commands.define_overwrite()
 
 # Flags that only fits look at, and those that only plain pictures have a use for.
 _OF_FITS = (
     "map", "orders", "shape", "free", "background", "origin", "range", "mask", "efficiency", "off",
     "off_scale", "blur", "positive", "figures",
+    "calibration",
 )  # fmt: skip
 _OF_PICTURES = ("polarisation",)
 
@@ -132,6 +147,19 @@ def _shells() -> int | str | None:
     return int(_SHELLS.value)
 
 
+def _scale() -> "EnergyScale | None":
+    """How energies are stated; None without a calibration."""
+    if not _CALIBRATION.value:
+        return None
+    from sevi_jax.results import known_energies
+    from sevi_jax.results.calibration import Calibration
+    from sevi_jax.results.energies import EnergyScale
+
+    path = commands.paths([_CALIBRATION.value], "calibration")[0]
+    photon = known_energies.parse_photon_energy(_PHOTON_ENERGY.value)
+    return EnergyScale(Calibration.load(path), photon, _UNIT.value)
+
+
 def main() -> int:
     """Predicts and writes the answers."""
     workdir = commands.workdir(_WORKDIR.value) if _WORKDIR.value else None
@@ -144,6 +172,8 @@ def main() -> int:
         commands.refuse(_OF_FITS, "goes with --fit, which is not given")
     if not _OFF.value:
         commands.refuse(["off_scale"], "goes with --off, which is not given")
+    if not _CALIBRATION.value:
+        commands.refuse(["photon_energy", "unit"], "goes with --calibration, which is not given")
     inputs = commands.paths(_INPUT.value, "input")
     reading = {
         flag.name: commands.paths([flag.value], flag.name)[0]
@@ -184,8 +214,10 @@ def main() -> int:
         likelihood=_FIT.value,
         use_prior=_MAP.value,
         figures=_FIGURES.value == "all",
+        scale=_scale(),
     )
-    with commands.guarding([*inputs, *reading.values()], _OVERWRITE.value, workdir):
+    calibration = [pathlib.Path(_CALIBRATION.value)] if _CALIBRATION.value else []
+    with commands.guarding([*inputs, *reading.values(), *calibration], _OVERWRITE.value, workdir):
         return predicting.predict_files(inputs, output, workdir, options)
 
 

@@ -11,7 +11,7 @@ import json
 import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import uncertainties
@@ -23,6 +23,9 @@ from sevi_jax.data.replacing import replacing
 from sevi_jax.errors import InputError
 from sevi_jax.physics.units import PER_EV, energy_unit
 from sevi_jax.results.correlated import constant, correlated, covariance_of
+
+if TYPE_CHECKING:
+    from sevi_jax.results.figures.style import Drawing
 
 Energy = float | tuple[float, float] | UFloat
 
@@ -258,8 +261,8 @@ class Calibration:
         lines += [f"  WARNING: {text}" for text in self.warnings]
         return "\n".join(lines)
 
-    def plot(self, path: str | pathlib.Path) -> None:
-        """Draws energies against radii, and the residuals, into a PNG file."""
+    def plot(self) -> "Drawing":
+        """Draws energies against radii, and the residuals; notebooks show it, ``savefig`` saves."""
         from sevi_jax.results.figures import energies as figures
 
         radius, energy = (
@@ -272,8 +275,8 @@ class Calibration:
         title = f"chi-square {self.chi_square:.3g} of {self.degrees_of_freedom}"
         if self.degrees_of_freedom:
             title += f", p = {self.p_value:.3g}"
-        figures.calibration(
-            path, (r, self.energy(r), self.energy_error(r)), radius, energy, error, title,
+        return figures.calibration(
+            (r, self.energy(r), self.energy_error(r)), radius, energy, error, title,
             energy - self.energy(radius),
         )  # fmt: skip
 

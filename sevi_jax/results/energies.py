@@ -38,6 +38,21 @@ class ShellEnergy:
 
 
 @dataclasses.dataclass(frozen=True)
+class EnergyScale:
+    """How energies are stated.
+
+    Attributes:
+        calibration: of radii.
+        photon_energy: eV; None states kinetic energies only.
+        unit: eV, meV or cm-1.
+    """
+
+    calibration: Calibration
+    photon_energy: UFloat | None = None
+    unit: str = "eV"
+
+
+@dataclasses.dataclass(frozen=True)
 class SavedShell:
     """Radius and width (None where there is none) of a shell of a file, pixels."""
 

@@ -18,7 +18,7 @@ from sevi_jax.data.picture import POLARISATIONS, Picture
 from sevi_jax.data.replacing import replacing
 from sevi_jax.errors import InputError
 from sevi_jax.physics.convention import COURSE_ORDERS, half_width
-from sevi_jax.results import record
+from sevi_jax.results import energies, record
 
 if TYPE_CHECKING:
     from sevi_jax.network.run import Run
@@ -45,6 +45,7 @@ class Options:
             prior.
         use_prior: whether the fit counts the prior of the run.
         figures: whether figures and the page are made.
+        scale: of the energies that fits get; None states none.
     """
 
     shells: int | str | None
@@ -56,6 +57,7 @@ class Options:
     likelihood: bool = False
     use_prior: bool = False
     figures: bool = True
+    scale: energies.EnergyScale | None = None
 
 
 def parse_orders(text: str | None, shells: int | str | None) -> tuple[tuple[int, ...], ...] | None:
@@ -88,7 +90,7 @@ def check_outputs(inputs: list[pathlib.Path], output: pathlib.Path) -> None:
     answers.check_answer_path(output)
     written = [output, output.with_suffix(".html")]
     written += [electrons for _, electrons in _electrons_of(inputs, output)]
-    figure = re.compile(re.escape(output.stem) + r"_\d+_\w+\.png")
+    figure = re.compile(re.escape(output.stem) + r"_\d+_(\w+\.png|spectrum\.csv)")
     if output.parent.is_dir():
         written += [path for path in output.parent.iterdir() if figure.fullmatch(path.name)]
     for path in written:
@@ -122,7 +124,7 @@ def predict_files(
         record.check_course(options.orders)
     # fits that start from a network name it too
     source = record.source_of_fits() if run is None else run.source
-    written = _Answers(output, fits and options.figures, source)
+    written = _Answers(output, fits and options.figures, source, options.scale)
     electrons = dict(_electrons_of(inputs, output))
     try:
         for path in inputs:
@@ -134,7 +136,7 @@ def predict_files(
                         if fits:
                             found = _fit(picture, kind, run, options)
                             print(found, flush=True)
-                            written.add(found.to_dict(), found)
+                            written.add(_with_energies(found, options.scale), found)
                         elif run is not None:
                             written.add(_prediction(picture, run), None)
     finally:
@@ -165,10 +167,17 @@ class _Answers:
         output: answer file.
         figures: whether figures and a page are made.
         source: what makes them, for the files.
+        scale: of energies; with it every fit has its spectrum beside the answer.
     """
 
-    def __init__(self, output: pathlib.Path, figures: bool, source: Mapping[str, Any]):
-        self.output, self.figures, self.source = output, figures, source
+    def __init__(
+        self,
+        output: pathlib.Path,
+        figures: bool,
+        source: Mapping[str, Any],
+        scale: energies.EnergyScale | None = None,
+    ):
+        self.output, self.figures, self.source, self.scale = output, figures, source, scale
         self.records: list[dict[str, Any]] = []
         self.parts: list[str] = []
         self.failed = False
@@ -191,15 +200,25 @@ class _Answers:
 
     def add(self, found: dict[str, Any], fit: "Fit | None") -> None:
         """Takes the answer for a picture, with its fit."""
+        spectrum = None
+        if fit is not None and self.scale is not None:
+            spectrum = fit.spectrum(
+                self.scale.calibration, self.scale.photon_energy, self.scale.unit
+            )
+            path = self._beside("spectrum.csv")
+            spectrum.save(path)
+            print(f"  spectrum: {path}", flush=True)
         if fit is not None and self.figures:
             from sevi_jax.results import page
             from sevi_jax.results.figures.fits import drawings
+            from sevi_jax.results.figures.style import png
 
             drawn = drawings(fit)
+            if spectrum is not None:
+                drawn["spectrum"] = png(spectrum.plot())
             paths = []
             for kind, data in drawn.items():
-                name = f"{self.output.stem}_{len(self.records) + 1}_{kind}.png"
-                paths.append(self.output.with_name(name))
+                paths.append(self._beside(f"{kind}.png"))
                 with replacing(paths[-1]) as temporary:
                     temporary.write_bytes(data)
             print("  figures: " + ", ".join(map(str, paths)), flush=True)
@@ -207,6 +226,10 @@ class _Answers:
         self.records.append(found)
         if time.monotonic() >= self._next:
             self._write()
+
+    def _beside(self, ending: str) -> pathlib.Path:
+        """A file of the picture whose answer is the next one."""
+        return self.output.with_name(f"{self.output.stem}_{len(self.records) + 1}_{ending}")
 
     def _write(self) -> None:
         begun = time.monotonic()
@@ -231,6 +254,16 @@ class _Answers:
             print(f"answer: {self.output}")
         if self.parts:
             print(f"page with all figures: {self.output.with_suffix('.html')}")
+
+
+def _with_energies(fit: "Fit", scale: energies.EnergyScale | None) -> dict[str, Any]:
+    """The record of a fit; with the energies of its shells, which are printed."""
+    found = fit.to_dict()
+    if scale is None:
+        return found
+    arguments = (scale.calibration, scale.photon_energy, scale.unit)
+    print(energies.table(fit.energies(*arguments)), flush=True)
+    return energies.add_energies(found, fit, *arguments)
 
 
 def _electrons_of(

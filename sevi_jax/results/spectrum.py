@@ -7,7 +7,7 @@ calibration, which moves or stretches the whole spectrum.
 
 import dataclasses
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from sevi_jax.data.replacing import replacing
 from sevi_jax.errors import InputError
 from sevi_jax.physics.units import PER_EV, energy_unit
 from sevi_jax.results.calibration import Calibration, Energy, energy_value
+
+if TYPE_CHECKING:
+    from sevi_jax.results.figures.style import Drawing
 
 _POINTS_PER_SIGMA = 8
 _COARSE = 256  # points over all radii, between the rings
@@ -65,12 +68,12 @@ class Spectrum:
         with replacing(path) as temporary:
             temporary.write_text("\n".join(lines) + "\n", "utf-8")
 
-    def plot(self, path: str | pathlib.Path) -> None:
-        """Draws the spectrum and its band into a PNG file."""
+    def plot(self) -> "Drawing":
+        """Draws the spectrum and its band; notebooks show the figure, ``savefig`` saves it."""
         from sevi_jax.results.figures import energies as figures
 
         bands = self.energy, self.intensity, self.intensity_error
-        figures.spectrum(path, *bands, self.energy_error, self.unit, self.kind)
+        return figures.spectrum(*bands, self.energy_error, self.unit, self.kind)
 
 
 def spectrum_of(

@@ -14,6 +14,7 @@ from sevi_jax.data.outputs import is_result
 from sevi_jax.errors import InputError
 from sevi_jax.results.calibration import Calibration, calibrate
 from sevi_jax.results.correlated import covariance_of
+from sevi_jax.results.figures.style import png
 
 C, D = 1.3e-5, 8e-7
 RADII = np.array([41.0, 95.0, 143.0, 171.0])
@@ -252,9 +253,8 @@ def test_mistakes_are_one_clear_line():
         assert "\n" not in str(error.value)
 
 
-def test_figure_is_drawn(tmp_path):
+def test_figure_is_drawn():
     fit, _ = measured(10)
     found = calibrate([(fit, dict(enumerate(C * RADII**2)))], second_term=True)
-    found.plot(tmp_path / "cal.png")
-    assert (tmp_path / "cal.png").read_bytes().startswith(b"\x89PNG")
+    assert png(found.plot()).startswith(b"\x89PNG")
     assert "E = c R^2 (1 + d R^2)" in found.table()

@@ -1,11 +1,13 @@
 """From users' files to an answer file: what is read, what is refused, what is written."""
 
 import json
+import types
 
 import h5py
 import numpy as np
 import pytest
 import small
+from uncertainties import ufloat
 
 from sevi_jax.data.answers import read_answer
 from sevi_jax.data.picture import Picture
@@ -13,6 +15,8 @@ from sevi_jax.errors import InputError
 from sevi_jax.model.components import Shell
 from sevi_jax.network.run import load_run
 from sevi_jax.results import network_answers, predicting
+from sevi_jax.results.calibration import calibrate
+from sevi_jax.results.energies import EnergyScale
 from sevi_jax.results.predicting import Options, parse_orders, predict_files
 from sevi_jax.results.training_prior import gaussian_prior, shells_prior
 from sevi_jax.synthesis.spectrometer import simulate
@@ -261,3 +265,28 @@ def test_prior_is_that_of_the_course_in_pixels_and_the_literatures_beta(run):
     expected = np.asarray(old.precision)[np.ix_(places, places)] / np.outer(scale, scale)
     np.testing.assert_allclose(new.precision[np.ix_(own, own)], expected, rtol=1e-4, atol=1e-6)
     assert not new.precision[6].any()  # an odd order is left free
+
+
+def test_calibration_gives_energies_and_a_spectrum(tmp_path):
+    np.save(tmp_path / "a.npy", simulate([RING], (64, 64), seed=4).counts)
+    known = types.SimpleNamespace(
+        name="known", shells=[types.SimpleNamespace(radius=ufloat(25.0, 0.01))]
+    )
+    calibration = calibrate([(known, {0: 0.1})])
+    scale = EnergyScale(calibration, ufloat(1.0, 1e-4), "meV")
+    output = tmp_path / "answer.json"
+    status, pictures = predicted([tmp_path / "a.npy"], output, scale=scale)
+    assert status == 0
+    (shell,) = pictures[0]["shells"]
+    radius, error = shell["R_pixels"], shell["R_pixels_error"]
+    assert shell["energy"] == pytest.approx(100 * (radius / 25) ** 2, rel=1e-9)
+    relative = 2 * np.hypot(error / radius, 0.01 / 25)
+    assert shell["energy_error"] == pytest.approx(shell["energy"] * relative, rel=1e-6)
+    assert shell["binding_energy"] == pytest.approx(1000 - shell["energy"])
+    assert shell["binding_energy_error"] == pytest.approx(np.hypot(shell["energy_error"], 0.1))
+    assert shell["unit"] == "meV"
+    energy, _, intensity, _ = np.loadtxt(
+        tmp_path / "answer_1_spectrum.csv", delimiter=",", skiprows=2, unpack=True
+    )
+    assert np.trapezoid(intensity, energy) == pytest.approx(shell["electrons"], rel=2e-3)
+    assert energy[np.argmax(intensity)] == pytest.approx(shell["binding_energy"], abs=2)

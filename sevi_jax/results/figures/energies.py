@@ -1,28 +1,23 @@
-"""Figures of energies: NumPy arrays in, PNG files out; knows no fit and no calibration."""
-
-import pathlib
+"""Figures of energies: NumPy arrays in, figures out; knows no fit and no calibration."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from sevi_jax.results.figures.style import COLOURS, save_figure
+from sevi_jax.results.figures.style import COLOURS, Drawing
 
 _UNITS = {"cm-1": "cm$^{-1}$"}
 
 
 def calibration(
-    path: str | pathlib.Path,
     curve: tuple[np.ndarray, np.ndarray, np.ndarray],
     radius: np.ndarray,
     energy: np.ndarray,
     error: np.ndarray,
     title: str,
     residual: np.ndarray,
-) -> None:
+) -> Drawing:
     """Draws the energies of rings and the curve through them against R^2; below it, residuals.
 
     Args:
-        path: PNG file to write.
         curve: radii (pixels), energies and their errors (eV), ``[K]`` each.
         radius: of the rings, ``[N]`` pixels.
         energy: known, ``[N]`` eV.
@@ -31,7 +26,7 @@ def calibration(
         residual: known energies minus those of the curve, ``[N]`` eV.
     """
     r, fitted, band = curve
-    figure = Figure(figsize=(7, 5.6), layout="constrained")
+    figure = Drawing(figsize=(7, 5.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     upper.plot(r**2, fitted, color=COLOURS[0], linewidth=1)
     upper.plot(radius**2, energy, "o", color=COLOURS[1], markersize=5)
@@ -45,22 +40,20 @@ def calibration(
     lower.set(xlabel="R² (pixels²)", ylabel="known - fitted (meV)")
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
-    save_figure(figure, path)
+    return figure
 
 
 def spectrum(
-    path: str | pathlib.Path,
     energy: np.ndarray,
     intensity: np.ndarray,
     error: np.ndarray,
     axis_error: np.ndarray,
     unit: str,
     kind: str,
-) -> None:
+) -> Drawing:
     """Draws a spectrum with its 68 % band.
 
     Args:
-        path: PNG file to write.
         energy: ``[K]``.
         intensity: electrons per unit of energy, ``[K]``.
         error: half of the band, ``[K]``.
@@ -69,7 +62,7 @@ def spectrum(
         kind: "kinetic" or "binding".
     """
     name = _UNITS.get(unit, unit)
-    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    figure = Drawing(figsize=(8, 4.4), layout="constrained")
     axes = figure.subplots()
     axes.fill_between(
         energy, intensity - error, intensity + error, color=COLOURS[0], alpha=0.3, linewidth=0
@@ -83,4 +76,4 @@ def spectrum(
         axes.set_title(
             f"error of the energy axis: {low:.2g} to {high:.2g} {name}", fontsize="medium"
         )
-    save_figure(figure, path)
+    return figure
