@@ -67,7 +67,7 @@ def test_help_shows_examples_and_flags(module, tmp_path):
     flags = {"train": "config", "synthesize": "kind", "detect": "input", "calibrate": "known"}
     flag = flags.get(module, "workdir")
     assert f"  --{flag}\n" in result.stdout
-    assert len(result.stdout.partition("\nConfiguration:")[0].splitlines()) < 70
+    assert len(result.stdout.partition("\nConfiguration:")[0].splitlines()) < 80
     assert list(tmp_path.iterdir()) == []
 
 

@@ -164,6 +164,8 @@ def test_folder_of_somebody_elses_beside_the_output_is_not_deleted(folder):
         ("predict", ["--mask=a.npy"], "--mask goes with --fit"),
         ("predict", ["--blur=0.01"], "--blur goes with --fit"),
         ("predict", ["--positive"], "--positive goes with --fit"),
+        ("predict", ["--calibration=cal.json"], "--calibration goes with --fit"),
+        ("predict", ["--unit=meV"], "--unit goes with --calibration, which is not given"),
         ("predict", ["--map"], "--map goes with --fit"),
         ("predict", ["--fit", "--orders="], "--orders=: a value is expected"),
         ("predict", ["--fit", "--orders=2;"], "--orders=2;: expected numbers from 1 to 24"),
