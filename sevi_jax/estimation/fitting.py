@@ -216,7 +216,7 @@ def fit_picture(
         layout = dataclasses.replace(layout, normal=prepared.normal)
         model = dataclasses.replace(model, layout=layout)
     reason = found.reason
-    if matrix is None or not _determined(found, matrix, model):
+    if matrix is None or not determined(found, matrix, model):
         reason = Reason.SINGULAR if reason is Reason.CONVERGED else reason
     if matrix is None:
         matrix = np.full((model.size, model.size), np.nan)
@@ -335,7 +335,7 @@ def find_start(
     shift = -np.array(lost)
     small = np.array(geometry)
     small[:2] = (geometry[:2] - shift) / factor
-    search_in = _Start(coarse, model, request, off_scale)
+    search_in = Start(coarse, model, request, off_scale)
     count = None if request.count_is_free else len(model.shells)
     found = search_in.shells(small, _FIRST_LOOK if count is None else count)
     moved = np.hypot(*(found.values.geometry[:2] - small[:2]))
@@ -350,7 +350,7 @@ def find_start(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Start:
+class Start:
     """Looks for shells in a small picture.
 
     Attributes:
@@ -429,7 +429,7 @@ def in_order(found: Found, model: Model) -> Found:
     )
 
 
-def _determined(found: Found, matrix: np.ndarray, model: Model) -> bool:
+def determined(found: Found, matrix: np.ndarray, model: Model) -> bool:
     """Whether the counts tell every shell's lowest beta; else two shells are one to the counts."""
     variance = np.diagonal(matrix)
     if not (np.isfinite(variance).all() and (variance >= 0).all()):

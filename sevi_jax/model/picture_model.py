@@ -19,7 +19,8 @@ from sevi_jax.model.pixels import Sorted, sort_pixels
 
 _PIXEL_VARIANCE = 1 / 12  # pixels^2, of a uniform density over a pixel
 FLOOR = 1e-4  # of the mean count: the likelihood is continued below
-_CELLS_PER_SIGMA = 6.0
+_CELLS_PER_SIGMA = 5.0  # at least; the step of the grid is a power of `_STEPS_LIKE`
+_STEPS_LIKE = 1.25
 _LARGEST_STEP = 1.0  # pixels
 _SMALLEST_STEP = 0.125
 _FINER = 0.7  # of its step: where a finer grid is needed, pixels are sorted again
@@ -180,7 +181,7 @@ class PictureModel:
         data = self.data
         self.slow = self._is_slow(values)
         step, nodes = self._grid_for(values)
-        reach = int(np.ceil(0.75 / step)) if nodes > 1 else 0
+        reach = 2 * int(np.ceil(0.375 / step)) if nodes > 1 else 0
         layout = dataclasses.replace(self.model.layout, nodes=nodes, reach=reach)
         self.model = dataclasses.replace(self.model, layout=layout)
         row, column = data.middles
@@ -204,7 +205,9 @@ class PictureModel:
                 distance, row, column = distance[out], row[out], column[out]
                 counts, exposure = counts[out], exposure[out]
                 off, noise = (None if x is None else x[out] for x in (off, noise))
-        points = int(np.ceil((distance.max() / step + 16) / 256)) * 256
+        # the same for all origins inside the picture: programs are compiled for it
+        reach_of_all = max(float(distance.max()), float(np.hypot(*data.counts.shape)))
+        points = int(np.ceil((reach_of_all / step + 16) / 512)) * 512
         self.sorted: Sorted = sort_pixels(
             distance, row, column, counts, exposure, off, noise, step, points
         )
@@ -230,7 +233,10 @@ class PictureModel:
         if nodes > 1:
             width, least = narrowest, _NARROW_STEP
         largest = _SLOW_STEP if self._is_slow(values) else _LARGEST_STEP
-        return float(np.clip(width / _CELLS_PER_SIGMA, least, largest)), nodes
+        step = max(width / _CELLS_PER_SIGMA, least)
+        # few different steps: programs are compiled for the size of the grid
+        step = _STEPS_LIKE ** np.floor(np.log(step) / np.log(_STEPS_LIKE))
+        return float(min(max(step, least), largest)), nodes
 
     def _is_slow(self, values: Values) -> bool:
         """Whether a shell reaches the pixels about the centre."""
