@@ -10,16 +10,21 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
 
 import sevi_jax
 from sevi_jax import memory
-from sevi_jax.config import Config, fields, validate, value_of
 from sevi_jax.data import outputs
 from sevi_jax.data.parts import parts_of
 from sevi_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from sevi_jax.config import Config
+
+# ml_collections takes a quarter of a second to load, and fits have no use for it: it is imported
+# where a configuration is meant.
 
 FLAGS = flags.FLAGS
 
@@ -37,6 +42,8 @@ _RUN_CONFIG = pathlib.Path(sevi_jax.__file__).with_name("run_config.py")
 
 def define_config() -> None:
     """Defines ``--config=FILE`` and with it ``--config.KEY=VALUE``."""
+    from ml_collections import config_flags
+
     config_flags.DEFINE_config_file(
         "config",
         None,
@@ -93,12 +100,14 @@ def refuse_keys(useful: Sequence[str]) -> None:
     Args:
         useful: keys that have one, or the sections of such keys.
     """
+    from ml_collections import config_flags
+
     for key in config_flags.get_override_values(FLAGS["config"]):
         if not any(key == name or key.startswith(f"{name}.") for name in useful):
             raise InputError(f"--config.{key} has no effect here")
 
 
-def get_config() -> Config:
+def get_config() -> "Config":
     """Returns the configuration given by the flags.
 
     Raises:
@@ -106,6 +115,10 @@ def get_config() -> Config:
     """
     if not is_given("config"):
         raise InputError("--config=FILE is needed, for instance --config=configs/quick.py")
+    from ml_collections import ConfigDict
+
+    from sevi_jax.config import fields, validate, value_of
+
     if not isinstance(FLAGS.config, ConfigDict):
         raise InputError(
             f"--config={config_path()}: get_config() returned {type(FLAGS.config).__name__}, "
@@ -123,6 +136,8 @@ def get_config() -> Config:
 
 def config_path() -> pathlib.Path:
     """Returns the configuration file."""
+    from ml_collections import config_flags
+
     path, _, argument = config_flags.get_config_filename(FLAGS["config"]).partition(":")
     return pathlib.Path(argument if pathlib.Path(path) == _RUN_CONFIG else path)
 

@@ -20,7 +20,6 @@ import functools
 
 import numpy as np
 import scipy.special
-import scipy.stats
 
 from sevi_jax.estimation.scoring import Limits, search
 from sevi_jax.model.components import Grid, Shell, modes_of, shell_series
@@ -446,7 +445,7 @@ def find_shells(
             finder.add()
         return finder.guess
     places = (rings.distances.max() - limits.radius[0]) / max(limits.sigma[0], 1.0)
-    needed = float(scipy.stats.chi2.isf(1 / (_FALSE_ALARMS * places), 3 + len(tried)))
+    needed = float(scipy.special.chdtri(3 + len(tried), 1 / (_FALSE_ALARMS * places)))
     best = finder.guess
     while len(best.shells) < MOST_SHELLS:
         guess = finder.add()

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
-import scipy.stats
 
 from sevi_jax.model.means import Layout, half_deviance, parts_of_means
 from sevi_jax.model.picture_model import FLOOR, PictureModel, Values
@@ -54,7 +53,7 @@ def _table() -> np.ndarray:
     count = int((np.log(_SUMMED_MEAN) - _LOWEST) * _PER_UNIT) + 3
     mean = np.exp(_LOWEST + np.arange(count) / _PER_UNIT)[:, None]
     n = np.arange(_TERMS + 1.0)
-    chance = scipy.stats.poisson.pmf(n, mean)
+    chance = np.exp(scipy.special.xlogy(n, mean) - mean - scipy.special.gammaln(n + 1))
     deviance = 2 * (scipy.special.xlogy(n, n / mean) - n + mean)
     first = np.sum(chance * deviance, axis=1)
     off = n - mean
@@ -196,11 +195,11 @@ def judge_by_parts(parts: np.ndarray, parameters: float, deviance: float, pixels
         pixels: how many there are.
     """
     size = float(np.sqrt(np.sum(parts**2)))
-    p_value = float(scipy.stats.norm.sf((parts.sum() + parameters) / max(size, 1e-300)))
+    p_value = float(scipy.special.ndtr(-(parts.sum() + parameters) / max(size, 1e-300)))
     freedom = pixels - parameters
     return Goodness(deviance, freedom, freedom, 2.0 * freedom, p_value)
 
 
 def upper_tail(value: float, mean: float, variance: float) -> float:
     """P(X > value) for a gamma distribution of this mean and variance."""
-    return float(scipy.stats.gamma.sf(value, mean**2 / variance, scale=variance / mean))
+    return float(scipy.special.gammaincc(mean**2 / variance, max(value, 0.0) * mean / variance))

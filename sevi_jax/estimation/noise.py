@@ -16,7 +16,6 @@ they do.
 import dataclasses
 
 import numpy as np
-import scipy.optimize
 
 from sevi_jax.estimation.goodness import Goodness, judge_by_parts
 from sevi_jax.estimation.preparing import Noise, Prepared, less_off, raised
@@ -145,7 +144,9 @@ def fit_amounts(squares: np.ndarray, terms: np.ndarray, chosen: Contrasts) -> Am
         size = np.sqrt(np.diagonal(matrix))
         size = np.where(size > 0, size, 1.0)
         lower = np.linalg.cholesky(matrix / np.outer(size, size) + 1e-10 * np.eye(count))
-        found, _ = scipy.optimize.nnls(lower.T, np.linalg.solve(lower, right / size))
+        from scipy.optimize import nnls  # takes a fifth of a second to load, and is rarely needed
+
+        found, _ = nnls(lower.T, np.linalg.solve(lower, right / size))
         new = found / size
         if np.allclose(new, amounts, rtol=1e-3, atol=1e-3 * np.abs(new).max()):
             amounts = new

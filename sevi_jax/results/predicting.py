@@ -80,17 +80,21 @@ def parse_orders(text: str | None, shells: int | str | None) -> tuple[tuple[int,
     return tuple(tuple(sorted(set(part))) for part in found)
 
 
-def check_outputs(inputs: list[pathlib.Path], output: pathlib.Path) -> None:
+def check_outputs(inputs: list[pathlib.Path], output: pathlib.Path, figures: bool) -> None:
     """Raises InputError if one of the files beside the answer must not be written; before any work.
 
     Args:
         inputs: event files and pictures.
         output: answer file.
+        figures: whether figures and the page are written.
     """
     answers.check_answer_path(output)
-    written = [output, output.with_suffix(".html")]
+    written = [output]
     written += [electrons for _, electrons in _electrons_of(inputs, output)]
-    figure = re.compile(re.escape(output.stem) + r"_\d+_(\w+\.png|spectrum\.csv)")
+    if figures:
+        written.append(output.with_suffix(".html"))
+    kinds = r"(\w+\.png|spectrum\.csv)" if figures else r"spectrum\.csv"
+    figure = re.compile(re.escape(output.stem) + r"_\d+_" + kinds)
     if output.parent.is_dir():
         written += [path for path in output.parent.iterdir() if figure.fullmatch(path.name)]
     for path in written:
@@ -117,7 +121,7 @@ def predict_files(
     Raises:
         InputError: naming what is wrong with the options.
     """
-    check_outputs(inputs, output)
+    check_outputs(inputs, output, options.figures)
     run = _run(workdir, options)
     fits = run is None or options.likelihood or options.use_prior
     if options.orders is not None and output.suffix.lower() != ".json":

@@ -4,7 +4,6 @@ import functools
 import struct
 from collections.abc import Iterator
 
-import imagecodecs
 import numpy as np
 
 from sevi_jax.data.readers.source import Found, Source, check_picture, decoding, grey
@@ -40,6 +39,8 @@ def _found(source: Source, shape: tuple[int, int], bits: int, note: str) -> Foun
     check_picture(source.place, np.dtype(np.uint16), shape)
     if bits == 8:
         note += f"; {_CUT}"
+    import imagecodecs  # loaded for a PNG or BMP only
+
     decode = imagecodecs.png_decode if "PNG" in note else imagecodecs.bmp_decode
 
     @functools.cache

@@ -3,10 +3,9 @@
 import functools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tifffile
 
 from sevi_jax.data.readers.source import (
     FREE_PIXELS,
@@ -20,9 +19,13 @@ from sevi_jax.data.readers.source import (
 from sevi_jax.data.tables import one_line
 from sevi_jax.errors import InputError
 
+if TYPE_CHECKING:  # loaded for a TIFF only
+    import tifffile
+
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MOST_PAGES = 1 << 14
 _LOSSY = ("JPEG", "OJPEG", "JPEG_LOSSY", "WEBP", "JPEGXR", "JPEG_2000_LOSSY", "LERC")
+_PLAIN, _PALETTE = 1, 3  # of the tags Compression and PhotometricInterpretation
 _REDUCED = 1  # bit of the tag NewSubfileType: a smaller copy of another page
 
 
@@ -31,6 +34,8 @@ def read(source: Source) -> Iterator[Found]:
 
     tifffile passes over lost pages in silence, and makes zeros of missing strips: both are refused.
     """
+    import tifffile
+
     with (
         listening("tifffile") as complaints,
         source.open() as stream,
@@ -50,7 +55,7 @@ def read(source: Source) -> Iterator[Found]:
             raise source.error(complaints[0], "a whole TIFF")
 
 
-def _pages(source: Source, file: tifffile.TiffFile) -> Iterator[Any]:
+def _pages(source: Source, file: "tifffile.TiffFile") -> Iterator[Any]:
     """The pages, without smaller copies; one by one, for they may go round in a circle."""
     seen = set()
     pages: Any = file.pages
@@ -65,14 +70,14 @@ def _pages(source: Source, file: tifffile.TiffFile) -> Iterator[Any]:
             yield page
 
 
-def _claimed(file: tifffile.TiffFile) -> int:
+def _claimed(file: "tifffile.TiffFile") -> int:
     """How many pictures ImageJ says there are; it writes one page where they pass 4 GB."""
     described = file.imagej_metadata if file.is_imagej else None
     number = (described or {}).get("images", 1)
     return number if isinstance(number, int) else 1
 
 
-def _truncated_stack(source: Source, file: tifffile.TiffFile, claimed: int, pages: int) -> Found:
+def _truncated_stack(source: Source, file: "tifffile.TiffFile", claimed: int, pages: int) -> Found:
     """The stack of an ImageJ file that has fewer pages: they lie one behind the other."""
     page: Any = file.pages.first
     size = math.prod(page.shape) * (page.dtype.itemsize if page.dtype else 0)
@@ -95,7 +100,7 @@ def _truncated_stack(source: Source, file: tifffile.TiffFile, claimed: int, page
     return Found("", (claimed, *page.shape), read, note)
 
 
-def _of_pages(source: Source, file: tifffile.TiffFile, pages: list[Any]) -> Iterator[Found]:
+def _of_pages(source: Source, file: "tifffile.TiffFile", pages: list[Any]) -> Iterator[Found]:
     """Pages as pictures, named by their numbers where there are several."""
     for number, page in enumerate(pages):
         place = f"{source.place}, page {number}"
@@ -122,7 +127,7 @@ def _colours(page: Any) -> int:
 
 
 def _note(page: Any, colours: int) -> str:
-    plain = page.compression == tifffile.COMPRESSION.NONE
+    plain = page.compression == _PLAIN
     packed = "NONE" if plain else one_line(getattr(page.compression, "name", "unknown"))
     note = f"{page.dtype.name} TIFF" + ("" if packed == "NONE" else f", {packed}")
     if packed in _LOSSY:
@@ -134,12 +139,12 @@ def _note(page: Any, colours: int) -> str:
     return note
 
 
-def _read(place: str, file: tifffile.TiffFile, page: Any, _: int | None) -> np.ndarray:
+def _read(place: str, file: "tifffile.TiffFile", page: Any, _: int | None) -> np.ndarray:
     """The pixels of a page, ``[H, W]``."""
     with decoding(place):
         _check_strips(place, page)
         array = page.asarray()
-        if page.photometric == tifffile.PHOTOMETRIC.PALETTE and not file.is_imagej:
+        if page.photometric == _PALETTE and not file.is_imagej:
             _check_palette(place, page)
     if array.ndim == 3:
         last = array.shape[-1] == page.samplesperpixel and page.planarconfig == 1
