@@ -27,6 +27,7 @@ from sevi_jax.model.means import Layout, evaluate_chunk
 from sevi_jax.model.picture_model import Data, Evaluation, Model, PictureModel, Values
 
 _WIDTHS = (1.0, 2.5, 6.0, 15.0)  # sigmas of the ladder, pixels of the searched picture
+_NARROWEST = 1.25  # pixels: the rings' grid is made for shells of this width
 _SPACING = 0.75  # of its radii, in sigma
 _MISFIT = 0.05  # of the counts of a ring that its shape may differ by
 _BESIDE = 3.0  # a thin shell is beside another within so many times the sum of their sigmas
@@ -438,7 +439,7 @@ def find_shells(
         background: whether a constant background is free.
     """
     tried = tuple(sorted(orders)[:_TRIED_ORDERS])
-    rings = sum_rings(data, values, modes_of((Shell(tried),)), max(limits.sigma[0], 1.0))
+    rings = sum_rings(data, values, modes_of((Shell(tried),)), max(limits.sigma[0], _NARROWEST))
     finder = Finder(rings, orders, limits, background)
     if count is not None:
         for _ in range(count):
