@@ -12,8 +12,9 @@ from sevi_jax.estimation import goodness as good
 from sevi_jax.estimation import noise
 from sevi_jax.estimation.finding import MOST_SHELLS, Guess, find_shells
 from sevi_jax.estimation.origin import find_edge_origin, find_origin
+from sevi_jax.estimation.positivity import Positivity
 from sevi_jax.estimation.preparing import Prepared, prepare
-from sevi_jax.estimation.scoring import Found, Limits, Quadratic, Reason, covariance, search
+from sevi_jax.estimation.scoring import Found, Limits, Quadratic, Reason, Term, covariance, search
 from sevi_jax.model import geometry as geo
 from sevi_jax.model.components import Shell, modes_of
 from sevi_jax.model.means import BACKGROUNDS, Layout
@@ -200,7 +201,9 @@ def fit_picture(
     else:
         values = dataclasses.replace(start, geometry=geometry, off_scale=scale)
     limits = limits_for(prepared.data)
-    added = [] if prior is None else [prior]
+    added: list[Term] = [] if prior is None else [prior]
+    if request.positive:
+        added.append(Positivity(model))
     while True:
         fitted = PictureModel(prepared.data, model, values)
         found = in_order(search(fitted, values, limits, added), model)
@@ -233,10 +236,12 @@ def _judged(
     prepared: Prepared, fitted: PictureModel, found: Found, matrix: np.ndarray | None
 ) -> good.Goodness:
     """Judges a fit by the noise that it has."""
-    if prepared.noise.estimated or prepared.on is not None:
-        return noise.judged(prepared, fitted, found.values, fitted.model.size)
     matrix = np.zeros_like(found.information) if matrix is None else np.nan_to_num(matrix)
-    return good.judge(fitted, found.values, matrix)
+    # parameters that prior and positivity, and not the counts, determine
+    known = float(np.sum((found.information - found.evaluation.information) * matrix))
+    if prepared.noise.estimated or prepared.on is not None:
+        return noise.judged(prepared, fitted, found.values, fitted.model.size - known)
+    return good.judge(fitted, found.values, matrix, known)
 
 
 def first_geometry(

@@ -309,7 +309,7 @@ def revised(
     return prepared.scaled(gain), scaled_values(values, fitted.model, noise.gain / gain)
 
 
-def judged(prepared: Prepared, fitted: PictureModel, values: Values, parameters: int) -> Goodness:
+def judged(prepared: Prepared, fitted: PictureModel, values: Values, parameters: float) -> Goodness:
     """Judges a fit whose noise was estimated, or that has an off picture.
 
     The squares of the residual are compared with n + a^2 k, whose mean they have if n and k are

@@ -9,6 +9,7 @@ information (`model.picture_model`); the small systems are solved here, in doubl
 import dataclasses
 import enum
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -65,6 +66,14 @@ class Quadratic:
         off = vector - self.mean
         pull = self.precision @ off
         return float(off @ pull), -pull, self.precision
+
+
+class Term(Protocol):
+    """What is added to the deviance, such as `Quadratic` or `positivity.Positivity`."""
+
+    def evaluate(self, vector: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """Its value, half its negative slope and half its curvature."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +137,7 @@ def search(
     picture: Counts,
     start: Values,
     limits: Limits,
-    added: list | None = None,
+    added: Sequence[Term] | None = None,
     iterations: int = 60,
     tolerance: float = 1e-3,
 ) -> Found:

@@ -14,9 +14,12 @@ from sevi_jax.data.picture import Picture
 from sevi_jax.data.values import meaning
 from sevi_jax.errors import InputError
 from sevi_jax.estimation import fitting
+from sevi_jax.estimation.causes import find_causes, residual_of
+from sevi_jax.estimation.dispersion import overdispersion
 from sevi_jax.estimation.fitting import Fitted
 from sevi_jax.estimation.reasons import reasons
 from sevi_jax.estimation.scoring import Reason
+from sevi_jax.estimation.wording import Cause
 from sevi_jax.results import table
 from sevi_jax.results.calibration import Calibration, Energy
 from sevi_jax.results.correlated import constant, correlated
@@ -225,8 +228,8 @@ class Fit:
         """Variance of the counts over the model's, at least 1; errors have its root in them."""
         if self.p_value >= _UNLIKELY or not np.isfinite(self.p_value):
             return 1.0
-        data = self.fitted.prepared.data
-        return overdispersion(data.counts, self.mean_electrons, data.noise)
+        residual = residual_of(self.fitted.model, self.fitted.found.values)
+        return overdispersion(residual, len(self.names))
 
     @functools.cached_property
     def mean_electrons(self) -> np.ndarray:
@@ -239,6 +242,11 @@ class Fit:
         return self.mean_electrons * self.gain
 
     @functools.cached_property
+    def causes(self) -> tuple[Cause, ...]:
+        """Why the model does not describe the picture; looked for when they are first asked for."""
+        return find_causes(self.fitted)
+
+    @functools.cached_property
     def warnings(self) -> tuple[str, ...]:
         """What is not right with the fit, in words."""
         found = list(self.fitted.prepared.warnings)
@@ -247,7 +255,8 @@ class Fit:
         if not self.p_value >= _UNLIKELY:
             found.append(
                 f"the model does not describe this picture (p = {self.p_value:.1g}); errors are "
-                f"scaled by {np.sqrt(self.dispersion):.3g}, see the residual"
+                f"scaled by {np.sqrt(self.dispersion):.3g}"
+                + ("" if self.causes else "; no cause was found, see the residual")
             )
         elif self.p_value > 1 - _UNLIKELY and self.deviance_ratio < _QUIET:
             found.append(
@@ -255,6 +264,8 @@ class Fit:
                 f"{self.deviance_ratio:.3g}): were they smoothed, averaged or scaled? errors may "
                 "be wrong"
             )
+        if not self.p_value >= _UNLIKELY and self.causes:
+            return (*found, *(cause.sentence for cause in self.causes))
         likely = bool(self.p_value >= _UNLIKELY)
         return (*found, *reasons(self.fitted, self.mean_electrons, self.dispersion, likely))
 
@@ -290,37 +301,6 @@ class Fit:
     ) -> Spectrum:
         """Electrons per energy of all shells, with a band; see `spectrum.fit_spectrum`."""
         return fit_spectrum(self, calibration, photon_energy, unit, energy)
-
-
-def overdispersion(
-    counts: np.ndarray, mean: np.ndarray, variance: np.ndarray | None = None
-) -> float:
-    """Estimates how much more than the model's numbers the counts scatter about the means.
-
-    Pearson's chi-square per block of pixels, for blocks of 1, 2, 4, ... pixels a side: an electron
-    that lights up several pixels, or a model that misses the shape of a ring, correlates
-    neighbours, which shows only in blocks. Blocks count whose mean is above 5. The largest counts.
-
-    Args:
-        counts: ``[H, W]``.
-        mean: ``[H, W]``, NaN where a pixel is not used.
-        variance: by the model, where it is not the mean.
-    """
-    used = np.isfinite(mean)
-    residual = np.where(used, counts - mean, 0.0)
-    level = np.where(used, mean if variance is None else variance, 0.0)
-    found, size = [1.0], 1
-    while size <= min(counts.shape) // 4:
-        height, width = (n // size for n in counts.shape)
-        blocks = [
-            x[: height * size, : width * size].reshape(height, size, width, size).sum((1, 3))
-            for x in (residual, level)
-        ]
-        enough = blocks[1] > 5
-        if enough.sum() >= 30 and (size <= 8 or len(found) < 4):
-            found.append(float(np.mean(blocks[0][enough] ** 2 / blocks[1][enough])))
-        size *= 2
-    return max(found)
 
 
 def fit(
@@ -363,6 +343,4 @@ def fit(
     if polarisation is not None:
         picture = dataclasses.replace(picture, polarisation=fitting.angle_of(polarisation))
     request = fitting.request_of(shells, orders, shape, free, background, range, positive)
-    if positive:
-        raise InputError("positive=True is not built yet")
     return Fit(fitting.fit_picture(picture, request, start, prior))

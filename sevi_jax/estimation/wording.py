@@ -1,0 +1,284 @@
+"""Causes in words: what is the matter with a picture, how much, and what helps; computes no fit."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+
+from sevi_jax.estimation.outliers import Outliers
+from sevi_jax.model.means import smooth_terms
+from sevi_jax.model.picture_model import Model, Values
+
+
+@dataclasses.dataclass(frozen=True)
+class Cause:
+    """Why a model does not describe a picture.
+
+    Attributes:
+        kind: "origin", "tilt", "axis" (the other one), "ellipse", "harmonics 3", "harmonics 4", "order 1" and so on,
+            "tail", "shell", "background", "smooth background", "left and right",
+            "top and bottom", "efficiency", "hot pixels", "dead pixels", "gain".
+        shell: number of the shell it is about, from 1, as the fit numbers them; None of others.
+        size: in the unit of `unit`.
+        error: standard error of the size.
+        unit: of size and error.
+        significance: standard deviations of a normal number that are as improbable.
+        sentence: what is the matter, how much, and what helps.
+    """
+
+    kind: str
+    shell: int | None
+    size: float
+    error: float
+    unit: str
+    significance: float
+    sentence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Demand:
+    """Parameters that were held and that the counts demand.
+
+    Attributes:
+        kind: as in `Cause`.
+        names: of the parameters.
+        change: from the values at which they were held.
+        covariance: of the change.
+        values: of everything, with these free.
+        model: what has these values.
+        factor: pixels of the picture in one of the values', along a side.
+        shape: of the picture, in the values' pixels.
+        orders: that the fit had.
+        number: of the shell, from 1, or None.
+        chance: logarithm of the probability that chance is as large.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    change: np.ndarray
+    covariance: np.ndarray
+    values: Values
+    model: Model
+    factor: int
+    shape: tuple[int, ...]
+    orders: tuple[int, ...]
+    number: int | None
+    chance: float
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Standard errors of the changes."""
+        return np.sqrt(np.maximum(np.diagonal(self.covariance), 0.0))
+
+    @property
+    def length(self) -> tuple[float, float]:
+        """Length of the change and its error."""
+        size = float(np.hypot.reduce(self.change))
+        along = self.change / max(size, 1e-300)
+        return size, float(np.sqrt(along @ self.covariance @ along))
+
+
+def in_words(demand: Demand) -> Cause:
+    """Says what is demanded."""
+    number, size, error, unit, sentence = _WORDS[demand.kind.split()[0]](demand)
+    deviations = _deviations(demand.chance)
+    return Cause(demand.kind, number, float(size), float(error), unit, deviations, sentence)
+
+
+def outliers_in_words(outliers: Outliers) -> list[Cause]:
+    """Says which pixels are hot or dead."""
+    found = []
+    for kind, where in (("hot", outliers.hot), ("dead", outliers.dead)):
+        if not len(where):
+            continue
+        listed = ", ".join(f"({i}, {k})" for i, k in where[:6])
+        listed += f" and {len(where) - 6} more" if len(where) > 6 else ""
+        count = f"{len(where)} {kind} pixel" + ("s" if len(where) > 1 else "")
+        text = f"{count} at (row, column) {listed}: mask them (mask= or --mask=FILE)"
+        found.append(Cause(f"{kind} pixels", None, float(len(where)), 0.0, "pixels", np.inf, text))
+    return found
+
+
+def gain_in_words(size: float, error: float, deviations: float) -> Cause:
+    """Says that electrons do not count as 1."""
+    text = (
+        f"an electron counts as {with_error(size, error)}, the variance of single pixels over "
+        f"their mean, and not as the gain that was given: gain={size:.3g} (--gain={size:.3g})"
+    )
+    return Cause("gain", None, size, error, "", deviations, text)
+
+
+def with_error(value: float, error: float) -> str:
+    """A number with its error, which is given two digits."""
+    if not (np.isfinite(error) and error > 0):
+        return f"{value:.3g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{digits}f} +- {error:.{digits}f}"
+
+
+def _deviations(chance: float) -> float:
+    """Standard deviations of a normal number with this logarithm of its two-sided probability."""
+    if chance > -600:
+        return float(scipy.stats.norm.isf(math.exp(chance) / 2))
+    return math.sqrt(-2 * chance)
+
+
+# One function per kind, from a demand to the shell's number, size, error, unit and sentence.
+
+_Words = tuple[int | None, float, float, str, str]
+
+
+def _origin(demand: Demand) -> _Words:
+    size, error = (demand.factor * x for x in demand.length)
+    text = (
+        f"the origin lies {with_error(size, error)} pixels from the one that was given: give none "
+        "and fit it, free=('origin',) (--free=origin)"
+    )
+    return None, size, error, "pixels", text
+
+
+def _tilt(demand: Demand) -> _Words:
+    size, error = (float(np.rad2deg(x)) for x in (demand.change[0], demand.errors[0]))
+    angle = float(np.rad2deg(demand.values.geometry[2]))
+    text = (
+        f"the polarisation is turned by about {with_error(size, error)} degrees: "
+        f"free=('angle',) (--free=angle) or polarisation={angle:.3g}"
+    )
+    return None, size, error, "degrees", text
+
+
+def _axis(demand: Demand) -> _Words:
+    size, error = (float(np.rad2deg(x)) for x in (demand.change[0], demand.errors[0]))
+    text = (
+        "with the polarisation turned by 90 degrees the picture fits better beyond doubt: see "
+        "polarisation (--polarisation)"
+    )
+    return None, size, error, "degrees", text
+
+
+def _bent(demand: Demand) -> _Words:
+    size, error = (100 * x for x in demand.length)
+    fold = 2 if demand.kind == "ellipse" else int(demand.kind[-1])
+    longest = float(np.rad2deg(math.atan2(demand.change[1], demand.change[0]))) / fold
+    flag = "ellipse" if fold == 2 else "harmonics"
+    what = "ellipses" if fold == 2 else f"bent {fold}-fold"
+    parts = ", ".join(
+        f"{name} = {with_error(100 * v, 100 * e)}"
+        for name, v, e in zip(demand.names, demand.change, demand.errors, strict=True)
+    )
+    text = (
+        f"the rings are {what}, by about {with_error(size, error)} per cent, longest at {longest:.0f} "
+        f"degrees from axis 0 ({parts} per cent): free=('{flag}',) (--free={flag})"
+    )
+    return None, size, error, "per cent", text
+
+
+def _order(demand: Demand) -> _Words:
+    n = int(demand.kind.split()[1])
+    betas = []
+    for name, change, error in zip(demand.names, demand.change, demand.errors, strict=True):
+        shell = int(name.rsplit("_", 1)[1]) - 1
+        electrons = demand.values.shells[shell][demand.model.shells[shell].lengths]
+        betas.append((shell + 1, change / electrons, error / electrons))
+    number, size, error = max(betas, key=lambda x: abs(x[1]) / x[2])
+    each = ", ".join(f"{with_error(b, e)} in shell {i}" for i, b, e in betas)
+    orders = ",".join(map(str, sorted({*demand.orders, n})))
+    text = f"beta_{n} is missing ({each}): orders=({orders}) (--orders={orders})"
+    return number, size, error, "beta", text
+
+
+def _tail(demand: Demand) -> _Words:
+    assert demand.number is not None
+    sigma = demand.values.shells[demand.number - 1][1]
+    size, error = demand.change[0] / sigma, demand.errors[0] / sigma
+    side = "outwards" if size > 0 else "inwards"
+    text = (
+        f"shell {demand.number} has a tail {side} of {with_error(abs(size), error)} sigma: "
+        "shape='skewed' (--shape=skewed)"
+    )
+    return demand.number, size, error, "sigma", text
+
+
+def _shell(demand: Demand) -> _Words:
+    assert demand.number is not None
+    radius, sigma = demand.factor * demand.values.shells[demand.number - 1][:2]
+    size, error = demand.change[0], demand.errors[0]
+    count = len(demand.model.shells)
+    text = (
+        f"a shell is missing at R = {radius:.4g} pixels (sigma {sigma:.2g}, "
+        f"{with_error(size, error)} electrons): shells={count} (--shells={count}), or a range "
+        "without it"
+    )
+    return demand.number, size, error, "electrons", text
+
+
+def _background(demand: Demand) -> _Words:
+    size, error = (x / demand.factor**2 for x in (demand.change[0], demand.errors[0]))
+    text = (
+        f"there is a background of {with_error(size, error)} electrons per pixel: "
+        "background='constant' (--background=constant)"
+    )
+    return None, size, error, "electrons per pixel", text
+
+
+def _smooth_background(demand: Demand) -> _Words:
+    own = smooth_on(demand.values.background, demand.shape)
+    size = float(np.ptp(own)) / demand.factor**2
+    error = size / _errors_of(demand)
+    text = (
+        f"there is a background that varies by {with_error(size, error)} electrons per pixel: "
+        "background='smooth' (--background=smooth)"
+    )
+    return None, size, error, "electrons per pixel", text
+
+
+def _efficiency(demand: Demand) -> _Words:
+    every = smooth_on(np.concatenate([[0.0], demand.values.efficiency]), demand.shape)
+    size = 100 * float(every.std())
+    error = size / _errors_of(demand)
+    text = (
+        f"the detector's efficiency varies by {with_error(size, error)} per cent (rms): "
+        f"{_EFFICIENCY_HELPS}"
+    )
+    return None, size, error, "per cent", text
+
+
+def _sides(demand: Demand) -> _Words:
+    across = demand.kind == "left and right"
+    edge = demand.shape[1 if across else 0] / max(demand.shape)
+    size, error = (200 * edge * x for x in (demand.change[0], demand.errors[0]))
+    low, high = ("left", "right") if across else ("top", "bottom")
+    more, less = (high, low) if size > 0 else (low, high)
+    text = (
+        f"{low} and {high} differ: the efficiency rises by {with_error(abs(size), error)} per cent "
+        f"from the {less} edge to the {more} edge: {_EFFICIENCY_HELPS}"
+    )
+    return None, size, error, "per cent", text
+
+
+_EFFICIENCY_HELPS = "free=('efficiency',) (--free=efficiency), or a picture of the efficiency"
+
+
+def _errors_of(demand: Demand) -> float:
+    """How many of its errors the whole change is."""
+    inner = np.linalg.pinv(demand.covariance, hermitian=True)
+    return max(math.sqrt(float(demand.change @ inner @ demand.change)), 1e-9)
+
+
+def smooth_on(coefficients: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The smooth function of these coefficients at every pixel, ``[H, W]``."""
+    half = max(shape) / 2
+    row, column = ((np.arange(n, dtype=np.float32) + 0.5 - n / 2) / half for n in shape)
+    along, across = np.meshgrid(row, column, indexing="ij")
+    terms = smooth_terms(jnp.asarray(along), jnp.asarray(across), len(coefficients))
+    return np.tensordot(coefficients, np.stack([np.asarray(t) for t in terms]), 1)
+
+
+_WORDS: dict[str, Callable[[Demand], _Words]] = {
+    "origin": _origin, "tilt": _tilt, "axis": _axis, "ellipse": _bent, "harmonics": _bent, "order": _order,
+    "tail": _tail, "shell": _shell, "background": _background, "smooth": _smooth_background,
+    "efficiency": _efficiency, "left": _sides, "top": _sides,
+}  # fmt: skip
