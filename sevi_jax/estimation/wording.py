@@ -18,8 +18,8 @@ class Cause:
     """Why a model does not describe a picture.
 
     Attributes:
-        kind: "origin", "tilt", "axis" (the other one), "ellipse", "harmonics 3", "harmonics 4", "order 1" and so on,
-            "tail", "shell", "background", "smooth background", "left and right",
+        kind: "origin", "tilt", "axis" (the other one), "ellipse", "harmonics 3", "harmonics 4",
+            "order 1" and so on, "tail", "shell", "background", "smooth background", "left and right",
             "top and bottom", "efficiency", "hot pixels", "dead pixels", "gain".
         shell: number of the shell it is about, from 1, as the fit numbers them; None of others.
         size: in the unit of `unit`.
@@ -170,8 +170,8 @@ def _bent(demand: Demand) -> _Words:
         for name, v, e in zip(demand.names, demand.change, demand.errors, strict=True)
     )
     text = (
-        f"the rings are {what}, by about {with_error(size, error)} per cent, longest at {longest:.0f} "
-        f"degrees from axis 0 ({parts} per cent): free=('{flag}',) (--free={flag})"
+        f"the rings are {what}, by about {with_error(size, error)} per cent, longest at "
+        f"{longest:.0f} degrees from axis 0 ({parts} per cent): free=('{flag}',) (--free={flag})"
     )
     return None, size, error, "per cent", text
 
@@ -278,7 +278,7 @@ def smooth_on(coefficients: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 _WORDS: dict[str, Callable[[Demand], _Words]] = {
-    "origin": _origin, "tilt": _tilt, "axis": _axis, "ellipse": _bent, "harmonics": _bent, "order": _order,
-    "tail": _tail, "shell": _shell, "background": _background, "smooth": _smooth_background,
+    "origin": _origin, "tilt": _tilt, "axis": _axis, "ellipse": _bent,
+    "harmonics": _bent, "order": _order, "tail": _tail, "shell": _shell, "background": _background, "smooth": _smooth_background,
     "efficiency": _efficiency, "left": _sides, "top": _sides,
 }  # fmt: skip

@@ -12,7 +12,6 @@ from uncertainties import UFloat
 from sevi_jax.data.hot import without_defects
 from sevi_jax.data.picture import Picture
 from sevi_jax.data.values import meaning
-from sevi_jax.errors import InputError
 from sevi_jax.estimation import fitting
 from sevi_jax.estimation.causes import find_causes, residual_of
 from sevi_jax.estimation.dispersion import overdispersion
@@ -264,7 +263,7 @@ class Fit:
                 f"{self.deviance_ratio:.3g}): were they smoothed, averaged or scaled? errors may "
                 "be wrong"
             )
-        if not self.p_value >= _UNLIKELY and self.causes:
+        if not _UNLIKELY <= self.p_value <= 1 - _UNLIKELY and self.causes:
             return (*found, *(cause.sentence for cause in self.causes))
         likely = bool(self.p_value >= _UNLIKELY)
         return (*found, *reasons(self.fitted, self.mean_electrons, self.dispersion, likely))
