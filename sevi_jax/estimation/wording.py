@@ -19,8 +19,8 @@ class Cause:
 
     Attributes:
         kind: "origin", "tilt", "axis" (the other one), "ellipse", "harmonics 3", "harmonics 4",
-            "order 1" and so on, "tail", "shell", "background", "smooth background", "left and right",
-            "top and bottom", "efficiency", "hot pixels", "dead pixels", "gain".
+            "order 1" and so on, "tail", "shell", "background", "smooth background",
+            "left and right", "top and bottom", "efficiency", "hot pixels", "dead pixels", "gain".
         shell: number of the shell it is about, from 1, as the fit numbers them; None of others.
         size: in the unit of `unit`.
         error: standard error of the size.
@@ -278,7 +278,7 @@ def smooth_on(coefficients: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 _WORDS: dict[str, Callable[[Demand], _Words]] = {
-    "origin": _origin, "tilt": _tilt, "axis": _axis, "ellipse": _bent,
-    "harmonics": _bent, "order": _order, "tail": _tail, "shell": _shell, "background": _background, "smooth": _smooth_background,
-    "efficiency": _efficiency, "left": _sides, "top": _sides,
+    "origin": _origin, "tilt": _tilt, "axis": _axis, "ellipse": _bent, "harmonics": _bent,
+    "order": _order, "tail": _tail, "shell": _shell, "background": _background,
+    "smooth": _smooth_background, "efficiency": _efficiency, "left": _sides, "top": _sides,
 }  # fmt: skip
