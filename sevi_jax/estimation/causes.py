@@ -17,6 +17,7 @@ from sevi_jax.estimation.dispersion import Residual, Scatter, overdispersion, sc
 from sevi_jax.estimation.fitting import Fitted, fit_picture, limits_for, rebinned, scaled
 from sevi_jax.estimation.held import State, log_chance
 from sevi_jax.estimation.outliers import Outliers, find_outliers
+from sevi_jax.estimation.scoring import Reason
 from sevi_jax.estimation.wording import (
     Cause,
     Demand,
@@ -75,8 +76,11 @@ def find_causes(fitted: Fitted) -> tuple[Cause, ...]:
 
     Returns:
         The causes that are beyond doubt, in the order they were found; often the largest first.
+        None of a fit that did not converge: its score says where it stopped, not what is missing.
     """
     found = []
+    if fitted.found.reason is not Reason.CONVERGED or not fitted.model.model.shells:
+        return ()
     outliers = _outliers(fitted)
     if outliers is not None and len(outliers.hot) + len(outliers.dead):
         found += outliers_in_words(outliers)
