@@ -260,8 +260,9 @@ def keep_compiled_programs() -> None:
     The variable JAX_COMPILATION_CACHE_DIR names another folder, or, empty, none. Every machine has
     its own: programs may use what its processor alone can do.
     """
-    # JAX by itself keeps what took a second; a start compiles many small programs
-    _set_option("jax_persistent_cache_min_compile_time_secs", 0.1)
+    # JAX by itself keeps what took a second; a fit compiles a dozen small programs, which together
+    # take 0.3 s of every start
+    _set_option("jax_persistent_cache_min_compile_time_secs", 0.0)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
