@@ -27,6 +27,11 @@ _BLOCK = 8  # pixels a side of the squares that are taken as independent
 _MOST = 400_000  # second differences are enough
 _KURTOSIS = 0.5  # sum of the fourth powers of the weights of a second difference
 _PASSES = 12
+_FEWEST_SINGLE = 60  # pixels of one electron
+_SINGLE = 3  # electrons, up to which values stand apart or nearly so
+_COMB_PASSES = 60
+_SAME = 0.15  # by which the variance of bright pixels may be off
+_WIDEST_COMB = 0.15  # f beyond which one electron and two do not stand apart
 _PIECE = 192
 _NODES = 3  # along a side of the picture
 _RINGS = 20  # between the origin and the farthest corner
@@ -257,10 +262,58 @@ def scatter_of(prepared: Prepared, mean: np.ndarray, origin: tuple[float, float]
             gain_error = fewer.error(0)
     spread = float(np.sqrt(values[1]))
     spread_error = amounts.error(1) / (2 * spread) if spread else 0.0
+    if prepared.noise.source == "scatter" and not prepared.noise.negative and data.off is None:
+        single = fit_comb(data.counts[used], float(values[0]))
+        if single is not None:
+            fine = np.array([single[0], single[2] ** 2])
+            # that bright pixels scatter so, too, shows that it is pixels that differ
+            powers = np.array([1.0, bright])
+            if abs((fine @ powers) / (values @ powers) - 1) < _SAME:
+                values = fine
+                gain_error, spread, spread_error = single[1], single[2], single[3]
     variance = sum(v * term for v, term in zip(values, terms, strict=True) if v > 0)
     variance = raised(np.broadcast_to(variance, held.shape), used)
     excess = float((residual**2).sum() / variance[used].sum())
     return Scatter(float(values[0]), gain_error, spread, spread_error, variance, excess)
+
+
+def fit_comb(values: np.ndarray, gain: float) -> tuple[float, float, float, float] | None:
+    """Value of one electron and f, from pixels of few electrons, whose values stand apart.
+
+    Values of n electrons are taken as normal numbers about n g of the width n f g.
+
+    Args:
+        values: of pixels, ``[N]``.
+        gain: about g, to 20 %.
+
+    Returns:
+        g and its error, f and its error; None where the values of one electron and of two do not
+        stand apart, or are few.
+    """
+    near = values[(values > 0.3 * gain) & (values < 5.5 * gain)]
+
+    def number(low, high):
+        return np.count_nonzero((near > low * gain) & (near < high * gain))
+
+    if number(0.8, 1.2) < _FEWEST_SINGLE or number(1.35, 1.65) > 0.4 * number(0.85, 1.15):
+        return None
+    electrons = np.arange(1, 9)[:, None]
+    weight, width, center = np.full((8, 1), 1 / 8), 0.1, gain
+    part = np.zeros((8, len(near)))
+    for _ in range(_COMB_PASSES):
+        spread = electrons * width * center
+        part = weight / spread * np.exp(-0.5 * ((near - electrons * center) / spread) ** 2)
+        part /= np.maximum(part.sum(axis=0), 1e-300)
+        # those of many electrons are cut off by the range, and say nothing of centre and width
+        weight = part.mean(axis=1, keepdims=True)
+        ratio, share = near / electrons, part[:_SINGLE]
+        center = float((share * ratio[:_SINGLE]).sum() / share.sum())
+        square = float((share * (ratio[:_SINGLE] - center) ** 2).sum() / share.sum())
+        width = max(np.sqrt(square) / center, 1e-4)
+    count = float(part[:_SINGLE].sum())
+    if not 0.8 < center / gain < 1.25 or width > _WIDEST_COMB:
+        return None
+    return center, center * width / np.sqrt(count), width, width / np.sqrt(2 * count)
 
 
 def revised(

@@ -227,6 +227,24 @@ class TestDifference:
             fit(Picture(values, noise="poisson"))
 
 
+class TestComb:
+    @pytest.mark.parametrize("spread", [0.05, 0.1])
+    def test_values_of_few_electrons_tell_gain_and_spread(self, spread):
+        rng = np.random.default_rng(3)
+        counts = rng.poisson(np.repeat([0.5, 2.0, 8.0], 3000))
+        values = 2.5 * counts * (1 + spread * rng.standard_normal(len(counts)))
+        found = noise.fit_comb(values, 2.7)
+        assert found is not None
+        gain, gain_error, width, width_error = found
+        assert abs(gain - 2.5) < 4.5 * gain_error < 0.03
+        assert abs(width - spread) < 4.5 * width_error < 0.1 * spread
+
+    def test_smooth_values_have_no_comb(self):
+        rng = np.random.default_rng(3)
+        values = rng.gamma(2.0, 1.0, 9000)
+        assert noise.fit_comb(values, 1.0) is None
+
+
 class TestAmounts:
     def test_are_found_with_their_errors(self):
         rng = np.random.default_rng(0)
