@@ -91,7 +91,9 @@ def sum_rings(data: Data, values: Values, modes: tuple[int, ...], sigma: float) 
         sigma: narrowest ring that matters, pixels: the grid follows it.
     """
     model = Model((Shell(tuple(m for m in modes if m) or (2,)),), Layout(modes))
-    thin = Values((np.array([1.0, sigma, 1.0] + [0.0] * (len(modes) - 1)),), values.geometry)
+    thin = Values(
+        (np.array([100.0 * sigma, sigma, 1.0] + [0.0] * (len(modes) - 1)),), values.geometry
+    )
     picture = PictureModel(data, model, thin)
     grid = dataclasses.replace(picture.grid, modes=modes)
     blocks, cell = picture.sorted.blocks, picture.sorted.cell
@@ -119,7 +121,8 @@ def sum_rings(data: Data, values: Values, modes: tuple[int, ...], sigma: float) 
     reference = np.zeros((grid.points, len(modes)), np.float32)
     reference[1:, 0] = density[:-1]
     reference[:, 0] += 0.03 * level
-    frame, layout = picture.frame(thin), Layout(modes, normal=data.noise is not None)
+    frame = dataclasses.replace(picture.frame(thin), sharp=None)
+    layout = Layout(modes, normal=data.noise is not None)
     parts = [evaluate_chunk(reference, frame, c, layout) for c in chunks]
     score = per_cell([np.asarray(p[1], np.float64).sum(1) for p in parts])
     information = per_cell([np.asarray(p[3]) for p in parts]).astype(np.float64)

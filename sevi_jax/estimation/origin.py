@@ -94,8 +94,9 @@ def find_edge_origin(
     places += [(r, c) for r in (0.0, shape[0]) for c in (0.0, shape[1])]
     left = [_unexplained(root, used, place) for place in places]
     best = int(np.argmin(left))
-    ratio = left[best] / _unexplained(root, used, (inside[0] / factor, inside[1] / factor))
-    if ratio > _CLEARLY or -np.log(max(ratio, 1e-12)) * used.sum() < _SURELY:
+    other = _unexplained(root, used, (inside[0] / factor, inside[1] / factor))
+    ratio = left[best] / max(other, 1e-300)
+    if not other > 0 or ratio > _CLEARLY or -np.log(max(ratio, 1e-12)) * used.sum() < _SURELY:
         return None
     return places[best][0] * factor, places[best][1] * factor
 
