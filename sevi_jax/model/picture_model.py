@@ -263,12 +263,13 @@ class PictureModel:
         sharp = None
         if self.model.layout.nodes > 1:
             grid = dataclasses.replace(self.grid, variance=self._sharp_variance)
-            sharp = self._sum([shell_series(*x, grid)[0] for x in self._shells(values)])
+            sharp = self._sum([shell_series(a, b, grid)[0] for a, b in self._shells(values)])
         every = (
             values.geometry, values.background, values.efficiency,
             values.off_scale - self.data.off_scale, self.floor, self.data.half, self.grid.step,
         )  # fmt: skip
-        return Frame(*(jnp.asarray(x, jnp.float32) for x in every), sharp)
+        numbers = [jnp.asarray(x, jnp.float32) for x in every]
+        return Frame(*numbers, sharp=sharp)
 
     @property
     def _sharp_variance(self) -> float:
