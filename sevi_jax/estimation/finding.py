@@ -12,7 +12,7 @@ are looked for one after the other:
    one.
 2. The best one joins the model, and it and its neighbours are fitted again. Where it lies beside a
    shell, that shell may be two that overlap: it is also tried to split it, and what fits better
-   stays.
+   stays. Of a few shells each is tried.
 """
 
 import dataclasses
@@ -31,6 +31,7 @@ _NARROWEST = 1.25  # pixels: the rings' grid is made for shells of this width
 _SPACING = 0.75  # of its radii, in sigma
 _MISFIT = 0.05  # of the counts of a ring that its shape may differ by
 _BESIDE = 3.0  # a thin shell is beside another within so many times the sum of their sigmas
+_FEW = 3  # shells: each of them is tried as two
 _WEAK = 0.05  # of all electrons: a stronger shell by itself is not dropped
 _NEIGHBOURS = 8.0  # shells within so many times the sum of sigmas are fitted with a new one
 _ITERATIONS = 8
@@ -336,11 +337,11 @@ class Finder:
         beta = np.clip(amounts[best, 1:] / electrons, -0.9, 1.9)
         new = np.array([self.radius[best], self.sigma[best], electrons, *(electrons * beta)])
         attempts = [self._refined((*old.shells, new), len(old.shells))]
-        if old.shells:
-            apart = [self._apart(v, new) for v in old.shells]
-            nearest = int(np.argmin(apart))
-            if apart[nearest] < _BESIDE:
-                attempts.append(self._split(nearest))
+        beside = [i for i, v in enumerate(old.shells) if self._apart(v, new) < _BESIDE]
+        # any of a few shells may be two, however little a third one beside it would tell
+        if len(old.shells) <= _FEW:
+            beside = list(range(len(old.shells)))
+        attempts += [self._split(i) for i in beside]
         found = min(attempts, key=lambda guess: guess.square)
         self.guess = dataclasses.replace(found, gains=(*old.gains, old.square - found.square))
         return self.guess
