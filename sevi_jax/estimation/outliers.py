@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import scipy.ndimage
-import scipy.stats
+import scipy.special
 
 _CHANCE = 1e-3  # that any pixel of a good picture is called hot or dead
 _APART = 2.0  # a hot pixel holds so many times what the second brightest neighbour does
@@ -53,7 +53,10 @@ def find_outliers(counts: np.ndarray, used: np.ndarray, mean: np.ndarray) -> Out
     expected = np.maximum(np.maximum(second, level), np.where(used, mean, 0.0))
     limit = _CHANCE / max(int(used.sum()), 1)
     above = used & (values > _APART * second) & (values > expected)
-    chance = scipy.stats.poisson.sf(np.ceil(values / unit) - 1, expected / unit)
+    least = np.ceil(values / unit)
+    chance = np.where(
+        least > 0, scipy.special.pdtrc(np.maximum(least, 1) - 1, expected / unit), 1.0
+    )
     hot = above & (chance < limit)
     # dead: far below the second darkest neighbour; those that are not used count as bright
     filled = np.where(used, counts, np.inf)
@@ -61,7 +64,7 @@ def find_outliers(counts: np.ndarray, used: np.ndarray, mean: np.ndarray) -> Out
     known = used & np.isfinite(darkest)
     darkest = np.where(known, darkest, 0.0)
     below = known & (values < darkest / _APART)
-    chance = scipy.stats.poisson.cdf(np.floor(values / unit), darkest / unit)
+    chance = scipy.special.pdtr(np.floor(values / unit), darkest / unit)
     dead = below & (chance < limit)
     largest = float(values[hot].max()) if hot.any() else 0.0
     return Outliers(np.argwhere(hot), np.argwhere(dead), largest)

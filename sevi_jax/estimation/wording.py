@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from sevi_jax.estimation.outliers import Outliers
 from sevi_jax.model.means import smooth_terms
@@ -122,7 +122,7 @@ def with_error(value: float, error: float) -> str:
 def _deviations(chance: float) -> float:
     """Standard deviations of a normal number with this logarithm of its two-sided probability."""
     if chance > -600:
-        return float(scipy.stats.norm.isf(math.exp(chance) / 2))
+        return float(-scipy.special.ndtri(math.exp(chance) / 2))
     return math.sqrt(-2 * chance)
 
 
