@@ -25,6 +25,7 @@ from sevi_jax.estimation.scoring import Limits, search
 from sevi_jax.model.components import Grid, Shell, modes_of, shell_series
 from sevi_jax.model.means import Layout, evaluate_chunk
 from sevi_jax.model.picture_model import Data, Evaluation, Model, PictureModel, Values
+from sevi_jax.physics.series import cosine_transform
 
 _WIDTHS = (1.0, 2.5, 6.0, 15.0)  # sigmas of the ladder, pixels of the searched picture
 _NARROWEST = 1.25  # pixels: the rings' grid is made for shells of this width
@@ -190,15 +191,13 @@ def _thin_kernel(grid: Grid, cells: int, orders: tuple[int, ...]) -> tuple[np.nd
     The projection of a shell between a and b, with s the distance and c the cosine, is
     P_n(s c / r) (sqrt(b^2 - s^2)_+ - sqrt(a^2 - s^2)_+) / (2 pi r^2 (b - a)).
     """
-    from sevi_jax.physics.series import _cosine_transform
-
     spacing = 2 * grid.step
     edges = np.arange(int(cells / 2) + 1) * spacing
     radius = edges[:-1] + spacing / 2
     s = (np.arange(cells) + 0.5) * grid.step
     chord = np.diff(np.sqrt(np.maximum(edges**2 - s[:, None] ** 2, 0.0)), axis=1)
     amount = chord / (2 * np.pi * radius**2 * spacing)
-    cosine, to_series = _cosine_transform(grid.modes)
+    cosine, to_series = cosine_transform(grid.modes)
     ratio = np.minimum(s[:, None] / radius, 1.0)[..., None] * cosine
     found = [
         np.einsum("sk,ska,am->smk", amount, scipy.special.eval_legendre(n, ratio), to_series)

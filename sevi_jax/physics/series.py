@@ -57,7 +57,7 @@ def modes_for(orders: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @functools.cache
-def _cosine_transform(modes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def cosine_transform(modes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Cosines ``[A]`` of angles, and the matrix ``[A, M]`` from values there to the series."""
     top, even = modes[-1], len(modes) < 2 or modes[1] == 2
     count = top // 2 + 1 if even else top + 1
@@ -99,7 +99,7 @@ def series_at(
         derivatives of the shell's series by R, sigma, tau, ``[K, M, 3]``. Density per pixel^2.
     """
     node, weight = _gauss(kind.shape)
-    cosine, to_series = _cosine_transform(kind.modes)
+    cosine, to_series = cosine_transform(kind.modes)
     low, high, _ = jax.lax.stop_gradient(shapes.support(kind.shape, parameters, variance))
     begin = jnp.arccosh(jnp.maximum(low / s, 1.0))
     half = 0.5 * (jnp.arccosh(jnp.maximum(high / s, 1.0)) - begin)
