@@ -2,8 +2,8 @@
 
   python -m sevi_jax.train --config=configs/double34.py
 
-For a GPU. Not trained to the end yet, so there is no result to show; the README has the memory and
-time of two steps on a CPU (--config.train.batch=2 --config.train.steps=2). On a GPU,
+For a GPU. Not trained to the end yet, so there is no result to show; docs/training.md has the
+memory and time of two steps on a CPU (--config.train.batch=2 --config.train.steps=2). On a GPU,
 scripts/gpu_report.sh trains it for as many minutes as it is given.
 
 Loss, batch, learning rate and warmup are chosen by experiments on a small twin (docs/recipe.md),

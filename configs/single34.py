@@ -2,9 +2,9 @@
 
   python -m sevi_jax.train --config=configs/single34.py
 
-For a GPU. Not trained to the end yet, so there is no result to show; the README has the memory and
-time of two steps on a CPU (--config.train.batch=2 --config.train.steps=2). The original's rate of
-0.1 for Adam is not copied.
+For a GPU. Not trained to the end yet, so there is no result to show; docs/training.md has the
+memory and time of two steps on a CPU (--config.train.batch=2 --config.train.steps=2). The
+original's rate of 0.1 for Adam is not copied.
 """
 
 from sevi_jax.config import default_config

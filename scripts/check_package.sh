@@ -48,17 +48,21 @@ assert not found, f"import sevi_jax loads {found}"
 
 import numpy as np
 
-from sevi_jax.synthesis.spectrometer import simulate
-
 shells = [
     {"radius": radius, "sigma": 1.5, "electrons": 30_000, "beta": {2: 1.0}} for radius in (25, 48)
 ]
-np.save("picture.npy", simulate(shells, (128, 128), seed=1).counts)
+np.save("picture.npy", sevi_jax.simulate(shells, (128, 128), seed=1).counts)
 PYTHON
 arguments=(--shells=2 --orders=2 --input=picture.npy)
 "$folder/venv/bin/sevi-jax" predict "${arguments[@]}" --output=wheel.json
 "$folder/venv/bin/sevi-jax" calibrate --input=wheel.json --known=1:0.05eV,2:184.32meV \
   --output=calibration.json
+# the configurations are in the wheel: this one is found, and only its new size refused
+if "$folder/venv/bin/sevi-jax" train --config=quick --config.image.size=33 2>refused.txt ||
+  ! grep -q "image.size=33 must be" refused.txt; then
+  echo "check_package.sh: --config=quick is not in the wheel: $(cat refused.txt)"
+  exit 1
+fi
 PYTHONPATH=$root "$python" -m sevi_jax.predict "${arguments[@]}" --output=repository.json
 "$python" - <<'PYTHON'
 import json
@@ -68,9 +72,10 @@ wheel, repository = (
 )
 for one, other in zip(wheel, repository, strict=True):
     # environments differ in versions where constraints.txt leaves something open
-    for key in ("R_pixels", "sigma_pixels", "electrons", "yield"):
-        if key in one:
-            error = one.get(f"{key}_error") or 1.0
-            assert abs(one[key] - other[key]) < 1e-3 * error, (key, one[key], other[key])
+    for key in ("R_pixels", "sigma_pixels", "electrons"):
+        error = one[f"{key}_error"]
+        assert abs(one[key] - other[key]) < 1e-3 * error, (key, one[key], other[key])
+    for value, same, error in zip(one["beta"], other["beta"], one["beta_error"], strict=True):
+        assert abs(value - same) < 1e-3 * error, (value, same)
 print("check_package.sh: the wheel answers what the checkout answers")
 PYTHON

@@ -11,8 +11,9 @@ Input: answers of sevi_jax.predict, or fits saved from Python, in JSON. E = c R^
 predict counts them. An energy has a unit, eV, meV or cm-1, and where it is not exact its error
 behind it, as 0.0123(2)eV (in its last digits) or 0.0123+-0.0002eV. Energies are kinetic; with
 --photon_energy they are binding energies. Several pictures, of one file or of several, have their
-energies behind semicolons, in their order. Output: the calibration in JSON, for predict
---calibration, and beside it a figure of the same name in .png.
+energies behind semicolons, in their order. Printed: the calibration, and by it the energies of all
+shells of the input. Output: the calibration in JSON, for predict --calibration, and beside it a
+figure of the same name in .png.
 """
 
 import pathlib
@@ -30,8 +31,11 @@ _KNOWN = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string("output", None, "Calibration, .json.")
 _SECOND_TERM = flags.DEFINE_bool("second_term", False, "Fit d of E = c R^2 (1 + d R^2) as well.")
 _PHOTON_ENERGY = flags.DEFINE_string(
-    "photon_energy", None, "Photon energy in eV, as 2.7293 or 2.7293(1): --known are binding ones."
+    "photon_energy",
+    None,
+    "eV, as 2.7293 or 2.7293(1), or 454.5nm in vacuum: the energies of --known are binding ones.",
 )
+_UNIT = flags.DEFINE_enum("unit", "eV", ["eV", "meV", "cm-1"], "Of the energies that are printed.")
 
 _OVERWRITE = commands.define_overwrite()
 
@@ -53,7 +57,7 @@ def main() -> None:
 def _calibrate(inputs: list[pathlib.Path], text: str, output: pathlib.Path) -> None:
     from sevi_jax.results import known_energies
     from sevi_jax.results.calibration import calibrate
-    from sevi_jax.results.energies import read_fits
+    from sevi_jax.results.energies import read_fits, shell_energies, table
     from sevi_jax.results.figures.style import save_figure
 
     known = known_energies.parse_known(text)
@@ -68,6 +72,9 @@ def _calibrate(inputs: list[pathlib.Path], text: str, output: pathlib.Path) -> N
         list(zip(fits, known, strict=True)), _SECOND_TERM.value, photon_energy=photon
     )
     print(calibration.table())
+    for fit in fits:
+        energies = shell_energies(fit, calibration, photon, _UNIT.value)
+        print(f"{fit.name}:\n{table(energies)}")
     calibration.save(output)
     figure = output.with_suffix(".png")
     save_figure(calibration.plot(), figure)

@@ -38,6 +38,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 STOPPED = 75
 
 _RUN_CONFIG = pathlib.Path(sevi_jax.__file__).with_name("run_config.py")
+# Where the configurations of the program lie: in a wheel, and in a checkout.
+_SHIPPED = [pathlib.Path(sevi_jax.__file__).parents[n] / "configs" for n in (0, 1)]
 
 
 def define_config() -> None:
@@ -47,8 +49,8 @@ def define_config() -> None:
     config_flags.DEFINE_config_file(
         "config",
         None,
-        "Configuration file, a .py or the config.json of a run; --config.train.steps=500 and the "
-        "like change one key.",
+        "Configuration file, a .py or the config.json of a run, or a name as quick of one that is "
+        "shipped; --config.train.steps=500 and the like change one key.",
     )
 
 
@@ -114,7 +116,8 @@ def get_config() -> "Config":
         InputError: if there is none, or it breaks a rule.
     """
     if not is_given("config"):
-        raise InputError("--config=FILE is needed, for instance --config=configs/quick.py")
+        names = ", ".join(sorted(_shipped_configs()))
+        raise InputError(f"--config=FILE is needed, or one of the program's own: {names}")
     from ml_collections import ConfigDict
 
     from sevi_jax.config import fields, validate, value_of
@@ -175,10 +178,16 @@ def _config_place(argv: Sequence[str]) -> int | None:
     return None
 
 
+def _shipped_configs() -> dict[str, pathlib.Path]:
+    """The configurations that the program ships, by name."""
+    return {path.stem: path for folder in _SHIPPED for path in folder.glob("*.py")}
+
+
 def _config_file(argv: list[str]) -> str | None:
     """Returns what stands behind ``--config``; None where it is not there or lacks its value.
 
-    The configuration of a run takes the form in `argv` that ml_collections reads.
+    Where no file is meant, ``quick`` and ``configs/quick.py`` name one that the program ships. That
+    one, and the configuration of a run, take the form in `argv` that ml_collections reads.
     """
     place = _config_place(argv)
     if place is None:
@@ -186,9 +195,20 @@ def _config_file(argv: list[str]) -> str | None:
     name, equals, path = argv[place].partition("=")
     if not equals:
         path = argv[place + 1] if place + 1 < len(argv) else None
-    if path and pathlib.Path(path).suffix == ".json" and pathlib.Path(path).is_file():
-        argv[place : place + (1 if equals else 2)] = [f"{name}={_RUN_CONFIG}:{path}"]
+    if not path:
+        return path
+    given = path
+    if not pathlib.Path(path.partition(":")[0]).is_file():
+        shipped = re.fullmatch(r"(?:configs[/\\])?(\w+)(?:\.py)?", path)
+        path = str(_shipped_configs().get(shipped[1], path)) if shipped else path
+    file = f"{_RUN_CONFIG}:{path}" if _is_run_config(path) else path
+    if file != given:
+        argv[place : place + (1 if equals else 2)] = [f"{name}={file}"]
     return path
+
+
+def _is_run_config(path: str) -> bool:
+    return pathlib.Path(path).suffix == ".json" and pathlib.Path(path).is_file()
 
 
 def _reason(error: Exception) -> str:

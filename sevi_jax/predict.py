@@ -97,7 +97,9 @@ _CALIBRATION = flags.DEFINE_string(
     "calibration", None, "Of sevi_jax.calibrate: fits get energies and a spectrum."
 )
 _PHOTON_ENERGY = flags.DEFINE_string(
-    "photon_energy", None, "eV, as 2.7293 or 2.7293(1): binding energies are given, too."
+    "photon_energy",
+    None,
+    "eV, as 2.7293 or 2.7293(1), or 454.5nm in vacuum: binding energies are given, too.",
 )
 _UNIT = flags.DEFINE_enum("unit", "eV", ["eV", "meV", "cm-1"], "Of energies.")
 _OVERWRITE = commands.define_overwrite()

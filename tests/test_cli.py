@@ -235,8 +235,15 @@ def test_mistake_in_a_fit_is_one_line(tmp_path, flag, message):
             [f"--config={CONFIGS / 'quick.py'}", "--config.image.size=33"],
             "image.size=33 must be an even number",
         ),
+        (["--config=quick", "--config.image.size=33"], "image.size=33 must be an even number"),
+        (
+            ["--config", "configs/quick.py", "--config.image.size=33"],
+            "image.size=33 must be an even number",
+        ),
+        (["--config=quickly"], "--config=quickly: no such file"),
+        ([], "--config=FILE is needed, or one of the program's own: double18, double34, laptop,"),
     ],
-    ids=["key", "file", "value"],
+    ids=["key", "file", "value", "shipped", "shipped by file", "no shipped one", "none"],
 )
 def test_mistake_in_the_configuration_is_one_line(tmp_path, args, message):
     assert_refused(tmp_path, message, "train", *args)
@@ -339,6 +346,12 @@ def test_calibrate_writes_a_calibration_and_a_figure(tmp_path):
     found = json.loads((tmp_path / "b.json").read_text())
     assert found["c"] == pytest.approx(1e-5)
     assert abs(found["d"]) < 1e-11
+    # the energies of all shells, 2.7 - 0.2 eV among them, in the unit asked for
+    arguments = ("--input=a.json", f"--known={known};1:2.5eV", "--photon_energy=2.7", "--unit=meV")
+    result = command("calibrate", *arguments, "--output=b.json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("  shell ") == 3
+    assert re.search(r"1.txt:\n  shell 1: kinetic energy 200.*, binding energy 2500", result.stdout)
 
 
 def test_mistakes_of_calibrate_are_one_line(tmp_path):

@@ -1,7 +1,8 @@
-"""Energies as people write them in flags: 0.0123eV, 0.0123(2)eV, 99.2+-0.5cm-1."""
+"""Energies as people write them in flags: 0.0123eV, 0.0123(2)eV, 99.2+-0.5cm-1, 454.5nm."""
 
 import math
 import re
+from typing import Any
 
 import uncertainties
 from uncertainties import UFloat
@@ -38,8 +39,24 @@ def parse_known(text: str) -> list[dict[int, UFloat]]:
 
 
 def parse_photon_energy(text: str | None) -> UFloat | None:
-    """The photon energy of a flag in eV, which needs no unit; None where there is none."""
-    return None if text is None else parse_energy(text, f"--photon_energy={text}", "eV")
+    """The photon energy of a flag in eV; None where there is none.
+
+    Args:
+        text: an energy, whose unit is eV where it has none, or a wavelength in vacuum, in nm.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if text is None:
+        return None
+    what = f"--photon_energy={text}"
+    if not text.strip().lower().endswith("nm"):
+        return parse_energy(text, what, "eV")
+    # as a number without a unit of its own
+    wavelength: Any = parse_energy(text.strip()[:-2] + "eV", what)
+    if not wavelength.nominal_value > 0:
+        raise InputError(f"{what}: expected a positive wavelength")
+    return 1e7 / PER_EV["cm-1"] / wavelength
 
 
 def parse_energy(text: str, what: str, unit: str | None = None) -> UFloat:

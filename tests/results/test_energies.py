@@ -163,6 +163,14 @@ def test_energies_of_flags():
     assert known_energies.parse_photon_energy(None) is None
     photon = known_energies.parse_photon_energy("2.7293(2)")
     assert (photon.nominal_value, photon.std_dev) == pytest.approx((2.7293, 0.0002))
+    # h c / e, CODATA 2018: 1239.841984 eV nm
+    photon = known_energies.parse_photon_energy("454.5(2) nm")
+    expected = 1239.841984 / 454.5
+    assert photon.nominal_value == pytest.approx(expected, rel=1e-9)
+    assert photon.std_dev == pytest.approx(expected * 0.2 / 454.5, rel=1e-6)
+    for text in ("nm", "0nm", "-3nm", "1eVnm"):
+        with pytest.raises(InputError, match="--photon_energy="):
+            known_energies.parse_photon_energy(text)
     for text in ("1:0.0123", "0:1eV", "a:1eV", "1=1eV", "1:1J", "1:eV", "1:1eV,1:2eV", "1:1e999eV"):
         with pytest.raises(InputError, match="--known="):
             known_energies.parse_known(text)
