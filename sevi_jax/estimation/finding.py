@@ -123,7 +123,7 @@ def sum_rings(data: Data, values: Values, modes: tuple[int, ...], sigma: float) 
     reference = np.zeros((grid.points, len(modes)), np.float32)
     reference[1:, 0] = density[:-1]
     reference[:, 0] += 0.03 * level
-    frame = dataclasses.replace(picture.frame(thin), sharp=None)
+    frame = picture.frame(thin)
     layout = Layout(modes, normal=data.noise is not None)
     parts = [evaluate_chunk(reference, frame, c, layout) for c in chunks]
     score = per_cell([np.asarray(p[1], np.float64).sum(1) for p in parts])

@@ -340,7 +340,7 @@ def find_start(
     shift = -np.array(lost)
     small = np.array(geometry)
     small[:2] = (geometry[:2] - shift) / factor
-    search_in = Start(coarse, model, request, off_scale)
+    search_in = Start(coarse, model, request, off_scale, factor == 1)
     count = None if request.count_is_free else len(model.shells)
     found = search_in.shells(small, _FIRST_LOOK if count is None else count)
     moved = np.hypot(*(found.values.geometry[:2] - small[:2]))
@@ -363,12 +363,14 @@ class Start:
         model: the shells that are wanted.
         request: likewise.
         off_scale: exposure over that of the off picture.
+        exact: whether pixels that are wide against a shell are integrated over.
     """
 
     data: Data
     model: Model
     request: Request
     off_scale: float
+    exact: bool = True
 
     def shells(self, geometry: np.ndarray, count: int | None) -> Found:
         """Finds shells about an origin and fits them to the picture; None finds their number."""
@@ -385,7 +387,7 @@ class Start:
         attempts = [values]
         if self.request.shape == "skewed":
             attempts = [_with_tails(values, sign * _FIRST_TAIL) for sign in (1, -1)]
-        picture = PictureModel(self.data, model, attempts[0])
+        picture = PictureModel(self.data, model, attempts[0], self.exact)
         found = [search(picture, v, limits, iterations=15, tolerance=1.0) for v in attempts]
         return min(found, key=lambda x: x.evaluation.deviance)
 

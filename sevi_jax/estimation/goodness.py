@@ -20,6 +20,7 @@ import scipy.special
 
 from sevi_jax.model.means import Layout, half_deviance, parts_of_means
 from sevi_jax.model.picture_model import FLOOR, PictureModel, Values
+from sevi_jax.model.pixels import Chunk
 
 _SUMMED_MEAN = 16.0  # up to here the moments are sums over counts, beyond asymptotic
 _TERMS = 80  # P(count > 80) < 1e-16 at a mean of 16
@@ -131,29 +132,35 @@ def judge(
     frame, layout = picture.frame(values), picture.model.layout
     # the likelihood is continued below a floor that is too high for a p-value
     frame = dataclasses.replace(frame, floor=frame.floor * (_FLOOR / FLOOR))
-    chunks = picture.sorted.chunks
+    explicit = [_explicit(frame.floor, *part) for part in picture.explicit(values)]
+    size = len(covariance)
+    projected = np.zeros(size)
+    for *_, cross, _, _, jacobian in explicit:
+        projected += cross @ jacobian
+    chunks = picture.sorted.chunks if layout.nodes == 1 else []
     first = [_first_pass(total, frame, chunk, layout) for chunk in chunks]
     half, one, two = (
-        sum(float(np.asarray(p[i], np.float64).sum()) for p in first) for i in range(3)
+        sum(float(np.asarray(p[i], np.float64).sum()) for p in (*first, *explicit))
+        for i in range(3)
     )
-    pixel_mean, pixel_jacobian, moments = _central_moments(picture, values)
-    half += float(_central_half(picture, pixel_mean).sum())
-    one, two = one + moments[0].sum(), two + moments[1].sum()
-    size = len(picture.grid.modes) + len(layout.columns)
-    nothing = np.zeros((len(chunks[0].cell), size, size), np.float32)
-    projected, _ = picture.contract([(p[3], p[4], nothing) for p in first], slopes)
-    projected = projected + (moments[2] / pixel_mean) @ pixel_jacobian
+    features = len(picture.grid.modes) + len(layout.columns)
+    if chunks:
+        nothing = np.zeros((len(chunks[0].cell), features, features), np.float32)
+        projected += picture.contract([(p[3], p[4], nothing) for p in first], slopes)[0]
     b = covariance @ projected
-    shells = picture.model.starts[-1]
-    directional = np.zeros(total.shape, np.float32)
-    for i, slope in enumerate(slopes):
-        directional += np.asarray(slope) @ b[picture.model.part(i)].astype(np.float32)
-    own = b[shells:].astype(np.float32)
-    second = [_second_pass(total, frame, c, directional, own, layout) for c in chunks]
-    empty = np.zeros((len(chunks[0].cell), 4, len(picture.grid.modes)), np.float32)
-    _, weighted = picture.contract([(empty, np.zeros(len(own)), s) for s in second], slopes)
-    weight = (moments[3] - pixel_jacobian @ b) / pixel_mean**2
-    weighted = weighted + (pixel_jacobian * weight[:, None]).T @ pixel_jacobian
+    weighted = np.zeros((size, size))
+    for *_, mean, third, jacobian in explicit:
+        weight = (third - jacobian @ b) / mean**2
+        weighted += (jacobian * weight[:, None]).T @ jacobian.astype(np.float64)
+    if chunks:
+        shells = picture.model.starts[-1]
+        directional = np.zeros(total.shape, np.float32)
+        for i, slope in enumerate(slopes):
+            directional += np.asarray(slope) @ b[picture.model.part(i)].astype(np.float32)
+        own = b[shells:].astype(np.float32)
+        second = [_second_pass(total, frame, c, directional, own, layout) for c in chunks]
+        empty = np.zeros((len(chunks[0].cell), 4, len(picture.grid.modes)), np.float32)
+        weighted += picture.contract([(empty, np.zeros(len(own)), s) for s in second], slopes)[1]
     expected = one - 0.5 * float(np.einsum("ij,ji->", weighted, covariance))
     variance = max(two - float(projected @ b), 1e-3 * two)
     pixels = int(picture.used.sum())
@@ -162,25 +169,26 @@ def judge(
     return Goodness(deviance, freedom, expected, variance, upper_tail(deviance, expected, variance))
 
 
-def _central_moments(picture: PictureModel, values: Values):
-    """Means ``[N]``, Jacobian ``[N, P]`` and cumulants ``[4, N]`` of the central pixels."""
-    if picture.center is None:
-        return np.ones(0), np.zeros((0, picture.model.size)), np.zeros((4, 0))
-    used = np.asarray(picture.center.chunk.exposure[0]) > 0
-    mean, jacobian = (np.asarray(x, np.float64) for x in picture.central(values))
-    mean = np.maximum(mean[0, used], picture.floor * (_FLOOR / FLOOR))
-    found = _moments(jnp.asarray(mean, jnp.float32))
-    moments = np.stack([np.asarray(x, np.float64) for x in found])
-    return mean, jacobian[used], moments
+@jax.jit
+def _of_pixels(mean: jax.Array, chunk: Chunk, floor: jax.Array) -> list[jax.Array]:
+    """Held mean, half deviance and the four moments of every pixel."""
+    held = jnp.where(chunk.exposure > 0, jnp.maximum(mean, floor * chunk.exposure), 1.0)
+    return [held, half_deviance(held, chunk.counts), *_moments(held)]
 
 
-def _central_half(picture: PictureModel, mean: np.ndarray) -> np.ndarray:
-    """Half the deviances of the central pixels, ``[N]``."""
-    if picture.center is None:
-        return np.zeros(0)
-    used = np.asarray(picture.center.chunk.exposure[0]) > 0
-    counts = picture.center.chunk.counts[0][used]
-    return np.asarray(half_deviance(jnp.asarray(mean, jnp.float32), counts))
+def _explicit(
+    floor: jax.Array, chunk: Chunk, mean: np.ndarray, jacobian: np.ndarray
+) -> list[np.ndarray]:
+    """What `judge` needs of pixels whose derivatives are known one by one.
+
+    Returns:
+        half the deviance, its mean and variance, covariance with the count over the mean, mean and
+        third cumulant, each ``[N]``, and the derivatives ``[N, P]``, of the pixels that are used.
+    """
+    used = (np.asarray(chunk.exposure) > 0).ravel()
+    found = _of_pixels(jnp.asarray(mean), chunk, floor)
+    held, half, one, two, cross, third = (np.asarray(x, np.float64).ravel()[used] for x in found)
+    return [half, one, two, cross / held, held, third, jacobian[used]]
 
 
 def judge_by_parts(parts: np.ndarray, parameters: float, deviance: float, pixels: int) -> Goodness:

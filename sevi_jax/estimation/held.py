@@ -18,7 +18,7 @@ import scipy.special
 from sevi_jax.estimation.scoring import Limits, search
 from sevi_jax.model import geometry as geo
 from sevi_jax.model.components import Shell, modes_of, shell_series
-from sevi_jax.model.means import BACKGROUNDS, evaluate_chunk
+from sevi_jax.model.means import BACKGROUNDS
 from sevi_jax.model.picture_model import Data, Evaluation, Model, PictureModel, Values
 
 _LARGEST_ORDER = 24
@@ -170,19 +170,7 @@ def evaluate_with(state: State, columns: list) -> Evaluation:
     Returns:
         The evaluation of the vector with the amounts at its end.
     """
-    picture = state.picture
-    total, slopes = picture.series(state.values)
-    frame, layout = picture.frame(state.values), state.model.layout
-    parts = [evaluate_chunk(total, frame, chunk, layout) for chunk in picture.sorted.chunks]
-    score, information = picture.contract([p[1:] for p in parts], [*slopes, *columns])
-    more = sum(c.shape[-1] for c in columns)
-    begin = state.model.starts[-1]
-    order = np.r_[0:begin, begin + more : len(score), begin : begin + more]
-    score, information = score[order], information[np.ix_(order, order)]
-    # that of the model itself has the pixels about the centre in it, where the series are not used
-    size = state.model.size
-    score[:size], information[:size, :size] = state.evaluation.score, state.evaluation.information
-    return Evaluation(state.evaluation.deviance, score, information)
+    return state.picture.evaluate(state.values, columns)
 
 
 def tail_column(state: State, number: int) -> np.ndarray:

@@ -26,6 +26,7 @@ from sevi_jax.model.means import (
     Layout,
     cosines,
     cubic_kernel,
+    lagrange_taps,
     noise,
     smooth_terms,
 )
@@ -60,17 +61,10 @@ def central(row: np.ndarray, column: np.ndarray, geometry: np.ndarray) -> np.nda
     return inside
 
 
-def matrix(
-    row: jax.Array, column: jax.Array, geometry: jax.Array, modes: tuple[int, ...], nodes: int
-) -> jax.Array:
-    """Means of pixels per unit of s A_m(s), ``[N, _POINTS, M]``.
-
-    Args:
-        row, column: middles of the pixels, from the middle of the picture, ``[N]``.
-        geometry: `geometry.NAMES`.
-        modes: m.
-        nodes: of Gauss's rule.
-    """
+def _nodes(
+    row: jax.Array, column: jax.Array, geometry: jax.Array, nodes: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Places on the grid, cosines and weights of the points of pixels, each ``[N, Q]``."""
     xi, eta, weight = _rule(nodes)
     r, c = row - geometry[0], column - geometry[1]
     corners = np.array([(-0.5, -0.5), (-0.5, 0.5), (0.5, 0.5), (0.5, -0.5)], np.float32)
@@ -93,10 +87,44 @@ def matrix(
     amount = (area * (end - begin))[..., None] * weight * jnp.exp(log_area) * stretch
     place = jnp.sqrt(s / _REACH) * (_POINTS - 4) + 1
     flat = (len(row), -1)
-    taps = cubic_kernel(place.reshape(flat)[..., None] - jnp.arange(_POINTS, dtype=jnp.float32))
-    waves = jnp.stack(cosines((z / s).reshape(flat), modes), axis=-1)
-    waves = waves * amount.reshape(flat)[..., None]
+    return place.reshape(flat), (z / s).reshape(flat), amount.reshape(flat)
+
+
+def matrix(
+    row: jax.Array, column: jax.Array, geometry: jax.Array, modes: tuple[int, ...], nodes: int
+) -> jax.Array:
+    """Means of pixels per unit of s A_m(s), ``[N, _POINTS, M]``.
+
+    Args:
+        row, column: middles of the pixels, from the middle of the picture, ``[N]``.
+        geometry: `geometry.NAMES`.
+        modes: m.
+        nodes: of Gauss's rule.
+    """
+    place, cosine, amount = _nodes(row, column, geometry, nodes)
+    taps = cubic_kernel(place[..., None] - jnp.arange(_POINTS, dtype=jnp.float32))
+    waves = jnp.stack(cosines(cosine, modes), axis=-1) * amount[..., None]
     return jnp.einsum("npg,npm->ngm", taps, waves, precision="highest")
+
+
+def _means_of(
+    series: jax.Array,
+    row: jax.Array,
+    column: jax.Array,
+    geometry: jax.Array,
+    modes: tuple[int, ...],
+    nodes: int,
+) -> jax.Array:
+    """The matrix times a series, ``[N]``, without the matrix; to be differentiated."""
+    place, cosine, amount = _nodes(row, column, geometry, nodes)
+    cell = jnp.clip(jnp.floor(jax.lax.stop_gradient(place)), 1, _POINTS - 3).astype(jnp.int32)
+    taps, _ = lagrange_taps(place - cell.astype(jnp.float32))
+    near = [series[cell + k] for k in (-1, 0, 1, 2)]
+    density = sum(
+        wave * sum(tap * x[..., m] for tap, x in zip(taps, near, strict=True))
+        for m, wave in enumerate(cosines(cosine, modes))
+    )
+    return jnp.sum(amount * density, axis=-1)
 
 
 def distances() -> np.ndarray:
@@ -153,8 +181,7 @@ def means(
         direction = jnp.asarray(np.eye(len(geo.NAMES), dtype=np.float32)[index])
 
         def along(geometry):
-            moved = matrix(row, column, geometry, layout.modes, nodes)
-            return jnp.einsum("ngm,gm->n", moved, series)
+            return _means_of(series, row, column, geometry, layout.modes, nodes)
 
         change = jax.jvp(along, (frame.geometry,), (direction,))[1]
         jacobian.append((response * change)[:, None])

@@ -38,8 +38,10 @@ class Layout:
         efficiency: whether a smooth efficiency is free.
         off_scale: whether the exposure of a picture without light is free.
         normal: whether the noise is normal with a variance given per pixel.
-        nodes: of Gauss's rule along each side of a pixel, 1 where its middle stands for it.
-        reach: cells of the grid on each side of a pixel's own that its corners may lie in.
+        nodes: of Gauss's rule along each side of a pixel, 1 where its middle stands for it; for
+            more than 1 see `wide`, here pixels have one node.
+        reach: steps of the grid on each side of a block's cell that corners of pixels may lie in.
+        cells: steps of the grid in the cell of a block.
     """
 
     modes: tuple[int, ...]
@@ -50,6 +52,7 @@ class Layout:
     normal: bool = False
     nodes: int = 1
     reach: int = 0
+    cells: int = 1
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -73,8 +76,6 @@ class Frame:
         floor: the likelihood is continued below this mean.
         half: half of the longer side of the picture, pixels: the unit of background terms.
         step: h of the grid.
-        sharp: the series without the blur that stands for a pixel's width, ``[G, M]``; None where
-            the middle of a pixel stands for it.
     """
 
     geometry: jax.Array
@@ -84,7 +85,6 @@ class Frame:
     floor: jax.Array
     half: jax.Array
     step: jax.Array
-    sharp: jax.Array | None = None
 
 
 def smooth_terms(row: jax.Array, column: jax.Array, number: int) -> list[jax.Array]:
@@ -109,7 +109,7 @@ def cosines(cosine: jax.Array, modes: tuple[int, ...]) -> list[jax.Array]:
     return values[: len(modes)]
 
 
-def _sines(cosine: jax.Array, sine: jax.Array, modes: tuple[int, ...]) -> list[jax.Array]:
+def sines(cosine: jax.Array, sine: jax.Array, modes: tuple[int, ...]) -> list[jax.Array]:
     """sin(m t) of every mode."""
     step = modes[1] if len(modes) > 1 else 1
     double, first = (2 * cosine, sine) if step == 1 else (
@@ -120,7 +120,7 @@ def _sines(cosine: jax.Array, sine: jax.Array, modes: tuple[int, ...]) -> list[j
     return values[: len(modes)]
 
 
-def _taps(place: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
+def lagrange_taps(place: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
     """Cubic Lagrange weights of the points -1, 0, 1, 2, and their derivatives."""
     f = place
     square, cube = f * f, f * f * f
@@ -194,7 +194,7 @@ def parts_of_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
     s = jnp.sqrt(jnp.maximum(z * z + x * x, 1e-12))
     cosine, sine = z / s, x / s
     place = s / frame.step - chunk.cell.astype(jnp.float32)[:, None]
-    taps, slopes = _taps(place)
+    taps, slopes = lagrange_taps(place)
     window = series[chunk.cell[:, None] + jnp.arange(4)]  # [K, 4, M]
     unit_row, unit_column = chunk.row / frame.half, chunk.column / frame.half
     response = chunk.exposure
@@ -215,15 +215,12 @@ def parts_of_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
     density = sum(a * c for a, c in zip(amplitude, waves, strict=True))
     background = smooth_terms(unit_row, unit_column, layout.background)
     level = sum(frame.background[k] * t for k, t in enumerate(background))
-    if frame.sharp is None:
-        mean = factor * density + response * level
-    else:
-        mean = response * (_integrated(frame, chunk, layout) + level)
+    mean = factor * density + response * level
     columns = []
     if layout.geometry:
-        sines = _sines(cosine, sine, layout.modes)
+        turned = sines(cosine, sine, layout.modes)
         by_s = sum(a * c for a, c in zip(across(slopes), waves, strict=True)) / frame.step
-        by_t = -sum(m * a * n for m, a, n in zip(layout.modes, amplitude, sines, strict=True)) / s
+        by_t = -sum(m * a * n for m, a, n in zip(layout.modes, amplitude, turned, strict=True)) / s
         by_z, by_x = by_s * cosine - by_t * sine, by_s * sine + by_t * cosine
         for index in layout.geometry:
             direction = jnp.asarray(np.eye(len(geo.NAMES), dtype=np.float32)[index])
@@ -242,34 +239,6 @@ def parts_of_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
         columns.append(chunk.off)
     basis = [factor * c for c in waves]
     return mean, basis, taps, columns
-
-
-def _integrated(frame: Frame, chunk: Chunk, layout: Layout) -> jax.Array:
-    """Density of narrow shells integrated over pixels by Gauss's rule, ``[K, LANES]``.
-
-    Only means need it. Derivatives by the blurred series make the root of the score nearly that of
-    the likelihood, and as unbiased, because at the truth the residual has the mean 0.
-    """
-    assert frame.sharp is not None
-    node, weight = np.polynomial.legendre.leggauss(layout.nodes)
-    shifts = np.stack([x.ravel() for x in np.meshgrid(node / 2, node / 2)], axis=1)
-    weights = np.outer(weight, weight).ravel() / 4
-    first = jnp.maximum(chunk.cell - layout.reach, 0)
-    window = frame.sharp[first[:, None] + jnp.arange(4 + 2 * layout.reach)]  # [K, W, M]
-    points = jnp.arange(window.shape[1], dtype=jnp.float32)[:, None]
-
-    def add(total, rule):
-        shift, share = rule[:2], rule[2]
-        z, x, log_area = geo.to_ideal(chunk.row + shift[0], chunk.column + shift[1], frame.geometry)
-        s = jnp.sqrt(jnp.maximum(z * z + x * x, 1e-12))
-        place = s / frame.step - first.astype(jnp.float32)[:, None] + 1
-        taps = cubic_kernel(place[:, None] - points)
-        amplitude = jnp.einsum("kwm,kwp->kmp", window, taps)
-        waves = jnp.stack(cosines(z / s, layout.modes), axis=1)
-        return total + share * jnp.exp(log_area) * jnp.sum(amplitude * waves, axis=1), None
-
-    rule = jnp.asarray(np.column_stack([shifts, weights]), jnp.float32)
-    return jax.lax.scan(add, jnp.zeros_like(chunk.row), rule)[0]
 
 
 def cubic_kernel(x: jax.Array) -> jax.Array:

@@ -6,16 +6,17 @@ of their own in `means`. Nothing else in the program knows how many parameters a
 
 import dataclasses
 import functools
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sevi_jax.model import center
+from sevi_jax.model import center, wide
 from sevi_jax.model import geometry as geo
 from sevi_jax.model.components import Grid, Shell, modes_of, shell_series
 from sevi_jax.model.means import EFFICIENCY_TERMS, Frame, Layout, chunk_means, evaluate_chunk
-from sevi_jax.model.pixels import Sorted, sort_pixels
+from sevi_jax.model.pixels import CHUNK_BLOCKS, Chunk, Sorted, sort_pixels
 
 _PIXEL_VARIANCE = 1 / 12  # pixels^2, of a uniform density over a pixel
 FLOOR = 1e-4  # of the mean count: the likelihood is continued below
@@ -27,6 +28,12 @@ _FINER = 0.7  # of its step: where a finer grid is needed, pixels are sorted aga
 _NARROW_STEP = 0.06  # where pixels are integrated over
 # Pixels of shells narrower than this are integrated over, with so many nodes along each side.
 _NODES = ((1.25, 3), (0.5, 4), (0.25, 6))
+# Of a picture whose pixels are integrated over, all in pixels: the width of a block's cell, how far
+# around it the block sees, and how far the geometry may move before pixels are sorted again.
+_WIDE_CELL = 0.5
+_WIDE_REACH = 0.85
+_WIDE_SHIFT = 0.1
+_KEPT = 2**28  # bytes of matrices that are kept as long as the geometry does not move
 _SLOW_STEP = 0.4  # where a shell reaches the centre
 _SLOW = 7.0  # a shell reaches the centre where R is less than so many widths
 
@@ -171,18 +178,24 @@ class PictureModel:
         data: the picture.
         model: what is fitted.
         values: for these pixels are sorted and the step of the grid is chosen.
+        exact: whether pixels that are wide against a shell are integrated over; else a normal blur
+            stands for their width, which is quick, and good enough for a start.
     """
 
-    def __init__(self, data: Data, model: Model, values: Values):
+    def __init__(self, data: Data, model: Model, values: Values, exact: bool = True):
         self.data, self.model, self.size = data, model, data.counts.size
+        self.exact = exact
         self._sort(values)
 
     def _sort(self, values: Values) -> None:
         data = self.data
         self.slow = self._is_slow(values)
         step, nodes = self._grid_for(values)
-        reach = 2 * int(np.ceil(0.375 / step)) if nodes > 1 else 0
-        layout = dataclasses.replace(self.model.layout, nodes=nodes, reach=reach)
+        reach, cells, chunk_blocks = 0, 1, CHUNK_BLOCKS
+        if nodes > 1:
+            reach, cells = int(np.ceil(_WIDE_REACH / step)), max(1, round(_WIDE_CELL / step))
+            chunk_blocks = wide.CHUNK_BLOCKS
+        layout = dataclasses.replace(self.model.layout, nodes=nodes, reach=reach, cells=cells)
         self.model = dataclasses.replace(self.model, layout=layout)
         row, column = data.middles
         distance = ideal_distance(row, column, values.geometry)
@@ -207,12 +220,15 @@ class PictureModel:
                 off, noise = (None if x is None else x[out] for x in (off, noise))
         # the same for all origins inside the picture: programs are compiled for it
         reach_of_all = max(float(distance.max()), float(np.hypot(*data.counts.shape)))
-        points = int(np.ceil((reach_of_all / step + 16) / 512)) * 512
+        more = 16 if nodes == 1 else 16 + wide.window_points(layout)
+        points = int(np.ceil((reach_of_all / step + more) / 512)) * 512
         self.sorted: Sorted = sort_pixels(
-            distance, row, column, counts, exposure, off, noise, step, points
+            distance, row, column, counts, exposure, off, noise, step, points, cells, chunk_blocks
         )
         self.sorted_geometry = np.array(values.geometry)
-        self.grid = Grid(modes_of(self.model.shells), step, points, data.variance)
+        variance = data.variance if nodes == 1 else self._sharp_variance
+        self.grid = Grid(modes_of(self.model.shells), step, points, variance)
+        self._matrices: list[jax.Array] | None = None
         self.floor = FLOOR * max(float(counts.mean()), 1e-30)
 
     def ensure_sorted(self, values: Values, shift: float = 0.25) -> None:
@@ -222,13 +238,14 @@ class PictureModel:
         moved = np.hypot(away[0], away[1]) + reach * np.abs(away[3:]).sum()
         step, nodes = self._grid_for(values)
         too_coarse = step < _FINER * self.grid.step or nodes > self.model.layout.nodes
-        if moved > shift * self.grid.step or too_coarse or (self._is_slow(values) > self.slow):
+        limit = shift * self.grid.step if self.model.layout.nodes == 1 else _WIDE_SHIFT
+        if moved > limit or too_coarse or (self._is_slow(values) > self.slow):
             self._sort(values)
 
     def _grid_for(self, values: Values) -> tuple[float, int]:
         """Step of the grid and nodes along each side of a pixel that some shells need."""
         narrowest = min((v[1] for v in values.shells), default=1.0)
-        nodes = max([1, *(number for width, number in _NODES if narrowest < width)])
+        nodes = max([1, *(number for width, number in _NODES if narrowest < width and self.exact)])
         width, least = np.hypot(narrowest, np.sqrt(self.data.variance)), _SMALLEST_STEP
         if nodes > 1:
             width, least = narrowest, _NARROW_STEP
@@ -246,7 +263,7 @@ class PictureModel:
             for v in values.shells
         )
 
-    def central(self, values: Values) -> tuple[jax.Array, jax.Array]:
+    def central(self, values: Values, frame: Frame | None = None) -> tuple[jax.Array, jax.Array]:
         """Means of the central pixels ``[1, N]`` and their derivatives ``[N, P]``."""
         assert self.center is not None
         found = [
@@ -255,21 +272,17 @@ class PictureModel:
         ]
         series = functools.reduce(jnp.add, [x[0] for x in found])
         slopes = jnp.concatenate([x[1] for x in found], axis=-1)
-        frame, layout = self.frame(values), self.model.layout
+        frame = self.frame(values) if frame is None else frame
+        layout = self.model.layout
         return center.means(series, slopes, frame, self.center.chunk, layout, self.center.nodes)
 
     def frame(self, values: Values) -> Frame:
         """All that is not a shell, for the device."""
-        sharp = None
-        if self.model.layout.nodes > 1:
-            grid = dataclasses.replace(self.grid, variance=self._sharp_variance)
-            sharp = self._sum([shell_series(a, b, grid)[0] for a, b in self._shells(values)])
         every = (
             values.geometry, values.background, values.efficiency,
             values.off_scale - self.data.off_scale, self.floor, self.data.half, self.grid.step,
         )  # fmt: skip
-        numbers = [jnp.asarray(x, jnp.float32) for x in every]
-        return Frame(*numbers, sharp=sharp)
+        return Frame(*(jnp.asarray(x, jnp.float32) for x in every))
 
     @property
     def _sharp_variance(self) -> float:
@@ -288,22 +301,83 @@ class PictureModel:
         found = [shell_series(*x, self.grid) for x in self._shells(values)]
         return self._sum([x[0] for x in found]), [x[1] for x in found]
 
-    def evaluate(self, values: Values) -> Evaluation:
-        """Computes deviance, score and information at some values."""
+    def evaluate(self, values: Values, more: Sequence[np.ndarray] = ()) -> Evaluation:
+        """Computes deviance, score and information at some values.
+
+        Args:
+            values: of everything.
+            more: series that could be added, at an amount of 0 each, ``[G, M, k]``, any number;
+                their amounts are the end of the vector. Central pixels do not have them.
+        """
         total, slopes = self.series(values)
         frame, layout = self.frame(values), self.model.layout
-        parts = [evaluate_chunk(total, frame, chunk, layout) for chunk in self.sorted.chunks]
-        half = sum(float(np.asarray(p[0], np.float64).sum()) for p in parts)
-        score, information = self.contract([p[1:] for p in parts], slopes)
+        every = [*slopes, *more]
+        if layout.nodes > 1:
+            columns = self._joined(every)
+            found = [
+                wide.evaluate(matrix, total, columns, frame, chunk, layout)
+                for matrix, chunk in self._with_matrices(frame)
+            ]
+            half, score, information = (
+                np.sum([np.asarray(p[i], np.float64) for p in found], axis=0) for i in range(3)
+            )
+            half = float(half)
+        else:
+            parts = [evaluate_chunk(total, frame, chunk, layout) for chunk in self.sorted.chunks]
+            half = sum(float(np.asarray(p[0], np.float64).sum()) for p in parts)
+            score, information = self.contract([p[1:] for p in parts], every)
+        number, own = sum(x.shape[-1] for x in more), self.model.starts[-1]
+        if number:
+            order = np.r_[0:own, own + number : len(score), own : own + number]
+            score, information = score[order], information[np.ix_(order, order)]
         if self.center is not None:
-            found = center.evaluate(*self.central(values), frame, self.center.chunk, layout)
+            found = center.evaluate(*self.central(values, frame), frame, self.center.chunk, layout)
             half += float(found[0])
-            score = score + np.asarray(found[1], np.float64)
-            information = information + np.asarray(found[2], np.float64)
+            size = self.model.size
+            score[:size] += np.asarray(found[1], np.float64)
+            information[:size, :size] += np.asarray(found[2], np.float64)
         return Evaluation(2 * half, score, information)
 
+    def _joined(self, slopes: Sequence[np.ndarray | jax.Array]) -> jax.Array:
+        """Derivatives of series side by side, ``[G, M, S]``."""
+        empty = jnp.zeros((self.grid.points, len(self.grid.modes), 0), jnp.float32)
+        return jnp.concatenate([empty, *slopes], axis=-1)
+
+    def _with_matrices(self, frame: Frame) -> Iterator[tuple[jax.Array, Chunk]]:
+        """Chunks of pixels that are integrated over, each with its matrix of `wide`.
+
+        Matrices are kept where the geometry is not free and they are not too large.
+        """
+        chunks, layout = self.sorted.chunks, self.model.layout
+        size = 4 * len(self.sorted.place.ravel()) * len(layout.modes) * wide.window_points(layout)
+        if layout.geometry or size > _KEPT:
+            for chunk in chunks:
+                yield wide.matrix(chunk, frame.geometry, frame.step, layout), chunk
+            return
+        if self._matrices is None:
+            self._matrices = [wide.matrix(c, frame.geometry, frame.step, layout) for c in chunks]
+        yield from zip(self._matrices, chunks, strict=True)
+
+    def explicit(self, values: Values) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
+        """Pixels whose derivatives are computed one by one: the central ones, and wide ones.
+
+        Yields:
+            a chunk, its means ``[K, LANES]`` and their derivatives ``[K * LANES, P]``.
+        """
+        frame, layout = self.frame(values), self.model.layout
+        if layout.nodes > 1:
+            total, slopes = self.series(values)
+            columns = self._joined(slopes)
+            for matrix, chunk in self._with_matrices(frame):
+                mean, jacobian = wide.means(matrix, total, columns, frame, chunk, layout)
+                flat = np.moveaxis(np.asarray(jacobian), 1, 2)
+                yield chunk, np.asarray(mean), flat.reshape(-1, flat.shape[-1])
+        if self.center is not None:
+            mean, jacobian = self.central(values, frame)
+            yield self.center.chunk, np.asarray(mean), np.asarray(jacobian)
+
     def contract(self, parts, slopes) -> tuple[np.ndarray, np.ndarray]:
-        """Turns sums over blocks into sums by parameters.
+        """Turns sums over blocks, of pixels with one node, into sums by parameters.
 
         Args:
             parts: of every chunk a gradient by points of the grid ``[K, 4, M]`` and by columns
@@ -346,16 +420,22 @@ class PictureModel:
         """Mean of every pixel, electrons, ``[H, W]``; NaN where a pixel is not used."""
         total, _ = self.series(values)
         frame, layout = self.frame(values), self.model.layout
-        lanes = np.concatenate(
-            [np.asarray(chunk_means(total, frame, c, layout)) for c in self.sorted.chunks]
-        )
+        if layout.nodes > 1:
+            nothing = self._joined([])
+            found = [
+                wide.means(matrix, total, nothing, frame, chunk, layout)[0]
+                for matrix, chunk in self._with_matrices(frame)
+            ]
+        else:
+            found = [chunk_means(total, frame, c, layout) for c in self.sorted.chunks]
+        lanes = np.concatenate([np.asarray(x) for x in found])
         flat = np.full(self.used.sum(), np.nan)
         filled = self.sorted.place >= 0
         outside = np.flatnonzero(self.outside)
         flat[outside[self.sorted.place[filled]]] = lanes[filled]
         if self.center is not None:
             place = self.center.place
-            flat[place] = np.asarray(self.central(values)[0])[0, : len(place)]
+            flat[place] = np.asarray(self.central(values, frame)[0])[0, : len(place)]
         found = np.full(self.used.shape, np.nan)
         found[self.used] = flat
         return found.reshape(self.data.counts.shape)

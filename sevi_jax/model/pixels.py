@@ -26,7 +26,8 @@ class Chunk:
         exposure: efficiency of the pixel, 0 where a lane is empty, ``[K, LANES]`` float32.
         off: mean counts without the light, ``[K, LANES]`` float32, or None.
         noise: variance of the counts where it is not their mean, ``[K, LANES]`` float32, or None.
-        cell: of every block, ``[K]`` int32: distances in [cell h, cell h + h].
+        cell: of every block, ``[K]`` int32: distances in [cell h, cell h + h], or up to several h
+            (`Layout.cells`).
     """
 
     row: jax.Array
@@ -69,6 +70,8 @@ def sort_pixels(
     noise: np.ndarray | None,
     step: float,
     points: int,
+    cells: int = 1,
+    chunk_blocks: int = CHUNK_BLOCKS,
 ) -> Sorted:
     """Sorts pixels by distance.
 
@@ -77,8 +80,11 @@ def sort_pixels(
         row, column, counts, exposure, off, noise: as in `Chunk`, ``[N]``.
         step: h.
         points: G; pixels beyond the grid lie in its last cell, where the series is 0.
+        cells: steps of the grid in the cell of a block; it then has more points of the grid.
+        chunk_blocks: blocks in a chunk.
     """
     cell = np.minimum((distance * (1 / step)).astype(np.int64), points - 4)
+    cell = cell // cells * cells
     order = np.argsort(cell.astype(np.uint16 if points < 2**16 else np.int64), kind="stable")
     number = np.bincount(cell, minlength=points)
     blocks_of = -(-number // LANES)
@@ -88,15 +94,15 @@ def sort_pixels(
     rank = np.arange(len(order)) - first_pixel[sorted_cell]
     lane = first_block[sorted_cell] * LANES + rank
     blocks = int(blocks_of.sum())
-    total = -(-blocks // CHUNK_BLOCKS) * CHUNK_BLOCKS
+    total = -(-blocks // chunk_blocks) * chunk_blocks
 
     def spread(values, empty=0.0):
         found = np.full(total * LANES, empty, np.float32)
         found[lane] = values[order]
-        return found.reshape(-1, CHUNK_BLOCKS, LANES)
+        return found.reshape(-1, chunk_blocks, LANES)
 
-    cells = np.repeat(np.arange(points), blocks_of).astype(np.int32)
-    cells = np.append(cells, np.full(total - blocks, points - 4, np.int32))
+    cell_of = np.repeat(np.arange(points), blocks_of).astype(np.int32)
+    cell_of = np.append(cell_of, np.full(total - blocks, points - 4, np.int32))
     place = np.full(total * LANES, -1, np.int64)
     place[lane] = order
     # an empty lane lies far out, where nothing is
@@ -104,7 +110,7 @@ def sort_pixels(
     arrays = [spread(row, far), spread(column, far), spread(counts), spread(exposure)]
     arrays += [None if a is None else spread(a) for a in (off, noise)]
     chunks = []
-    for i, c in enumerate(cells.reshape(-1, CHUNK_BLOCKS)):
+    for i, c in enumerate(cell_of.reshape(-1, chunk_blocks)):
         parts = [None if a is None else jax.numpy.asarray(a[i]) for a in arrays]
         chunks.append(Chunk(*parts, jax.numpy.asarray(c)))  # pyright: ignore
-    return Sorted(chunks, cells, blocks, place.reshape(-1, LANES), step, points)
+    return Sorted(chunks, cell_of, blocks, place.reshape(-1, LANES), step, points)

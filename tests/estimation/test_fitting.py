@@ -6,7 +6,12 @@ import scipy.stats
 
 from sevi_jax.data.picture import Picture
 from sevi_jax.errors import InputError
+from sevi_jax.estimation.fitting import geometry_at, limits_for
 from sevi_jax.estimation.origin import find_origin
+from sevi_jax.estimation.scoring import Reason, covariance, search
+from sevi_jax.model.components import Shell
+from sevi_jax.model.means import Layout
+from sevi_jax.model.picture_model import Data, Model, PictureModel, Values
 from sevi_jax.results.fit import fit
 from sevi_jax.synthesis.spectrometer import simulate
 
@@ -44,6 +49,34 @@ def test_errors_hold_and_p_values_are_uniform():
     low, high = scipy.stats.chi2.ppf([5e-5, 1 - 5e-5], found.size)
     assert low < np.sum(found**2) < high
     assert scipy.stats.kstest([f.p_value for f in fits], "uniform").pvalue > 1e-4
+
+
+def test_shells_of_a_third_of_a_pixel_end_where_the_likelihood_is_largest():
+    shells = [
+        {"radius": 18.2, "sigma": 0.35, "electrons": 1e5, "beta": {2: 1.1}},
+        {"radius": 19.4, "sigma": 0.5, "electrons": 1e5, "beta": {2: -0.3}},
+    ]
+    picture = simulate(shells, (64, 56), seed=0, origin=(31.7, 28.2))
+    model = Model((Shell((2,)),) * 2, Layout((0, 2), (0, 1)))
+    data = Data(picture.counts.astype(float), np.ones((64, 56)))
+    found = []
+    for side in (-1, 1):
+        start = [
+            np.array([x["radius"] - 0.3 * side, x["sigma"] * 1.4**side, 8e4, 0.0]) for x in shells
+        ]
+        geometry = geometry_at((31.7 + 0.2 * side, 28.2 - 0.3 * side), (64, 56), 0.0)
+        values = Values(tuple(start), geometry)
+        found.append(search(PictureModel(data, model, values), values, limits_for(data)))
+    # the information is that of a step's length: few steps where the score is exact
+    assert all(x.reason is Reason.CONVERGED and x.evaluations < 12 for x in found)
+    one, other = (x.values.vector(model) for x in found)
+    errors = np.sqrt(np.diagonal(covariance(found[0])))
+    assert (np.abs(one - other) < 0.06 * errors).all()
+    true = [18.2, 0.35, 1e5, 1.1e5, 19.4, 0.5, 1e5, -0.3e5, -0.3, 0.2]
+    off = one - true
+    # false alarm 1e-4
+    limit = scipy.stats.chi2.isf(1e-4, len(true))
+    assert off @ np.linalg.solve(covariance(found[0]), off) < limit
 
 
 def test_number_of_shells_is_found():

@@ -48,20 +48,23 @@ CASES = {
     "skewed": ([ring(tail=1.5)], "skewed", {}),
     "slow": ([ring(4.0, 6.0)], "normal", {"origin": (31.7, 28.2)}),
     "narrow": ([ring(sigma=0.6)], "normal", {"origin": (31.2, 28.4)}),
+    "thin": ([ring(sigma=0.3), ring(9.0, 0.5)], "normal", {"origin": (31.2, 28.4)}),
+    "thin and slow": ([ring(sigma=0.4), ring(2.0, 3.0)], "normal", {"origin": (31.7, 28.2)}),
     "corner": ([ring(1.5, 5.0)], "normal", {"origin": (32.0, 28.0)}),
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case for case in CASES if case != "thin and slow"])
 def test_means_are_those_of_quadrature(case):
     shells, shape, conditions = CASES[case]
     truth, components, values = parts(shells, shape, **conditions)
     data = Data(np.zeros(SHAPE), np.ones(SHAPE))
     model = Model(components, Layout(modes_of(components)))
     computed = PictureModel(data, model, values).mean(values)
-    expected = reference_mean.mean(truth)
+    expected = reference_mean.mean(truth, nodes=8 if case == "thin" else 3)
     # a normal blur in place of the pixel's square: 3 / 2880 (w / sigma)^4 of the peak at most
-    bound = {"slow": 3e-4, "corner": 3e-4, "narrow": 1e-4}.get(case, 1.2e-3)
+    few = {"slow": 3e-4, "corner": 3e-4, "narrow": 1e-4, "thin": 1e-3}
+    bound = few.get(case, 1.2e-3)
     # the bend has no value at the origin itself: the pixels there are as good as their middles
     rows, columns = np.indices(SHAPE) + 0.5
     away = np.hypot(rows - truth.origin[0], columns - truth.origin[1])
@@ -70,7 +73,7 @@ def test_means_are_those_of_quadrature(case):
     assert abs(computed.sum() / expected.sum() - 1) < 1e-4
 
 
-@pytest.mark.parametrize("case", ["bent", "skewed", "slow"])
+@pytest.mark.parametrize("case", ["bent", "skewed", "slow", "narrow", "thin and slow"])
 def test_score_and_information_are_those_of_the_means(case):
     shells, shape, conditions = CASES[case]
     picture = simulate(shells, SHAPE, seed=5, background=0.3, **conditions)
