@@ -177,14 +177,16 @@ def means(
     to_pixels = matrix(row, column, frame.geometry, layout.modes, nodes)
     signal = response * jnp.einsum("ngm,gm->n", to_pixels, series, precision="highest")
     jacobian = [response[:, None] * jnp.einsum("ngm,gms->ns", to_pixels, slopes)]
-    for index in layout.geometry:
-        direction = jnp.asarray(np.eye(len(geo.NAMES), dtype=np.float32)[index])
+    if layout.geometry:
 
-        def along(geometry):
-            return _means_of(series, row, column, geometry, layout.modes, nodes)
+        def along(direction):
+            def moved(geometry):
+                return _means_of(series, row, column, geometry, layout.modes, nodes)
 
-        change = jax.jvp(along, (frame.geometry,), (direction,))[1]
-        jacobian.append((response * change)[:, None])
+            return jax.jvp(moved, (frame.geometry,), (direction,))[1]
+
+        changes = jax.lax.map(along, jnp.asarray(geo.directions(layout.geometry)))
+        jacobian.append(response[:, None] * changes.T)
     background = smooth_terms(*unit, layout.background)
     mean = signal + response * sum(frame.background[k] * t for k, t in enumerate(background))
     jacobian += [(response * term)[:, None] for term in background]

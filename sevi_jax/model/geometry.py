@@ -11,12 +11,18 @@ the turn of directions that a linear stray field brings (Gascooke, Gibson, Lawra
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # Order of the vector that everything here takes: pixels, pixels, radians, and ratios.
 NAMES = (
     "origin_row", "origin_column", "angle", "cos2", "sin2", "cos3", "sin3", "cos4", "sin4",
 )  # fmt: skip
 GROUPS = {"origin": (0, 1), "angle": (2,), "ellipse": (3, 4), "harmonics": (5, 6, 7, 8)}
+
+
+def directions(indices: tuple[int, ...]) -> np.ndarray:
+    """Unit vectors along some of `NAMES`, ``[C, 9]``."""
+    return np.eye(len(NAMES), dtype=np.float32)[list(indices)]
 
 
 def to_ideal(

@@ -25,9 +25,9 @@ _STEPS_LIKE = 1.25
 _LARGEST_STEP = 1.0  # pixels
 _SMALLEST_STEP = 0.125
 _FINER = 0.7  # of its step: where a finer grid is needed, pixels are sorted again
-_NARROW_STEP = 0.06  # where pixels are integrated over
 # Pixels of shells narrower than this are integrated over, with so many nodes along each side.
 _NODES = ((1.25, 3), (0.5, 4), (0.25, 6))
+_WIDE_STEPS = {3: 0.1, 4: 0.06, 6: 0.06}  # of the grid, pixels, by the number of nodes
 # Of a picture whose pixels are integrated over, all in pixels: the width of a block's cell, how far
 # around it the block sees, and how far the geometry may move before pixels are sorted again.
 _WIDE_CELL = 0.5
@@ -247,11 +247,11 @@ class PictureModel:
         narrowest = min((v[1] for v in values.shells), default=1.0)
         nodes = max([1, *(number for width, number in _NODES if narrowest < width and self.exact)])
         width, least = np.hypot(narrowest, np.sqrt(self.data.variance)), _SMALLEST_STEP
-        if nodes > 1:
-            width, least = narrowest, _NARROW_STEP
         largest = _SLOW_STEP if self._is_slow(values) else _LARGEST_STEP
         step = max(width / _CELLS_PER_SIGMA, least)
         # few different steps: programs are compiled for the size of the grid
+        if nodes > 1:
+            return _WIDE_STEPS[nodes], nodes
         step = _STEPS_LIKE ** np.floor(np.log(step) / np.log(_STEPS_LIKE))
         return float(min(max(step, least), largest)), nodes
 
@@ -314,8 +314,9 @@ class PictureModel:
         every = [*slopes, *more]
         if layout.nodes > 1:
             columns = self._joined(every)
+            moved = self._moved(total, frame)
             found = [
-                wide.evaluate(matrix, total, columns, frame, chunk, layout)
+                wide.evaluate(matrix, moved(chunk), total, columns, frame, chunk, layout)
                 for matrix, chunk in self._with_matrices(frame)
             ]
             half, score, information = (
@@ -343,6 +344,14 @@ class PictureModel:
         empty = jnp.zeros((self.grid.points, len(self.grid.modes), 0), jnp.float32)
         return jnp.concatenate([empty, *slopes], axis=-1)
 
+    def _moved(self, total: jax.Array, frame: Frame, layout: Layout | None = None):
+        """A function of a chunk that gives `wide.by_geometry`."""
+        layout = layout or self.model.layout
+        if not layout.geometry:
+            nothing = jnp.zeros((0,), jnp.float32)
+            return lambda chunk: nothing
+        return lambda chunk: wide.by_geometry(total, frame, chunk, layout)
+
     def _with_matrices(self, frame: Frame) -> Iterator[tuple[jax.Array, Chunk]]:
         """Chunks of pixels that are integrated over, each with its matrix of `wide`.
 
@@ -367,9 +376,11 @@ class PictureModel:
         frame, layout = self.frame(values), self.model.layout
         if layout.nodes > 1:
             total, slopes = self.series(values)
-            columns = self._joined(slopes)
+            columns, moved = self._joined(slopes), self._moved(total, frame)
             for matrix, chunk in self._with_matrices(frame):
-                mean, jacobian = wide.means(matrix, total, columns, frame, chunk, layout)
+                mean, jacobian = wide.means(
+                    matrix, moved(chunk), total, columns, frame, chunk, layout
+                )
                 flat = np.moveaxis(np.asarray(jacobian), 1, 2)
                 yield chunk, np.asarray(mean), flat.reshape(-1, flat.shape[-1])
         if self.center is not None:
@@ -421,9 +432,10 @@ class PictureModel:
         total, _ = self.series(values)
         frame, layout = self.frame(values), self.model.layout
         if layout.nodes > 1:
-            nothing = self._joined([])
+            nothing, held = self._joined([]), dataclasses.replace(layout, geometry=())
+            still = self._moved(total, frame, held)
             found = [
-                wide.means(matrix, total, nothing, frame, chunk, layout)[0]
+                wide.means(matrix, still(chunk), total, nothing, frame, chunk, held)[0]
                 for matrix, chunk in self._with_matrices(frame)
             ]
         else:

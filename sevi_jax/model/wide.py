@@ -85,10 +85,10 @@ def matrix(chunk: Chunk, geometry: jax.Array, step: jax.Array, layout: Layout) -
     return total
 
 
-def _geometry_columns(
-    window: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
-) -> list[jax.Array]:
-    """Derivatives of the integrated density by what of the geometry is free, ``[K, LANES]``."""
+@functools.partial(jax.jit, static_argnames="layout")
+def by_geometry(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout) -> jax.Array:
+    """Derivatives of the integrated density by what of the geometry is free, ``[K, C, LANES]``."""
+    window = series[_first(chunk, layout)[:, None] + jnp.arange(window_points(layout))]
     z, x, log_area = _places(chunk, frame.geometry, layout)
     modes = range(len(layout.modes))
     s, place = _place(z, x, frame.step, chunk, layout)
@@ -109,22 +109,22 @@ def _geometry_columns(
     by_z, by_x = outwards * cosine - around * sine, outwards * sine + around * cosine
     weight = _shares(layout) * jnp.exp(log_area)
     parts = jax.lax.optimization_barrier((weight * by_z, weight * by_x, weight * density))
-    columns = []
-    for index in layout.geometry:
-        direction = jnp.asarray(np.eye(len(geo.NAMES), dtype=np.float32)[index])
 
-        def mapped(values):
-            return _places(chunk, values, layout)
+    def mapped(values):
+        return _places(chunk, values, layout)
 
+    def along(direction):
         changes = jax.jvp(mapped, (frame.geometry,), (direction,))[1]
         every = sum(part * change for part, change in zip(parts, changes, strict=True))
-        columns.append(jnp.sum(every.reshape(len(chunk.cell), -1, LANES), axis=1))  # pyright: ignore
-    return columns
+        return jnp.sum(every.reshape(len(chunk.cell), -1, LANES), axis=1)  # pyright: ignore
+
+    return jax.vmap(along, out_axes=1)(geo.directions(layout.geometry))
 
 
 @functools.partial(jax.jit, static_argnames="layout")
 def means(
     to_pixels: jax.Array,
+    moved: jax.Array,
     series: jax.Array,
     slopes: jax.Array,
     frame: Frame,
@@ -135,6 +135,7 @@ def means(
 
     Args:
         to_pixels: `matrix`.
+        moved: `by_geometry`.
         series: the sharp A_m on the grid, ``[G, M]``.
         slopes: its derivatives by the parameters of all shells, ``[G, M, S]``.
         frame: the rest of the model.
@@ -161,7 +162,7 @@ def means(
     mean = response * (found[:, 0] + level)
     columns = []
     if layout.geometry:
-        columns += [response * c for c in _geometry_columns(window, frame, chunk, layout)]
+        columns += [response * moved[:, k] for k in range(len(layout.geometry))]
     columns += [response * term for term in background]
     if layout.efficiency:
         columns += [mean * term for term in terms]
@@ -178,6 +179,7 @@ def means(
 @functools.partial(jax.jit, static_argnames="layout")
 def evaluate(
     to_pixels: jax.Array,
+    moved: jax.Array,
     series: jax.Array,
     slopes: jax.Array,
     frame: Frame,
@@ -185,7 +187,7 @@ def evaluate(
     layout: Layout,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Half the deviance, score ``[P]`` and information ``[P, P]`` of a chunk; see `means`."""
-    mean, jacobian = means(to_pixels, series, slopes, frame, chunk, layout)
+    mean, jacobian = means(to_pixels, moved, series, slopes, frame, chunk, layout)
     half, residual, weight = noise(mean, frame, chunk, layout)
     weighted = jacobian * weight[:, None]
     return (
