@@ -7,6 +7,7 @@ author = "the authors of sevi_jax"
 release = version = sevi_jax.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+exclude_patterns = ["data"]
 html_theme = "furo"
 html_title = f"sevi_jax {release}"
 # -W makes errors of warnings; a link to a page or a section that is not there is one

@@ -19,7 +19,9 @@ rm -rf "$folder/source" "$folder/html"
 mkdir -p "$folder"
 cp -r docs "$folder/source"
 # commands in the pages are those of this checkout, and figures need no display
-export PATH=$venv/bin:$PATH PYTHONPATH=$root MPLBACKEND=agg SEVI_JAX_ROOT=$root
+export PATH=$venv/bin:$PATH PYTHONPATH=$root MPLBACKEND=agg
+# JAX warns of commands that a notebook starts
+export PYTHONWARNINGS=ignore:os.fork:RuntimeWarning
 cd "$folder"
 "$venv/bin/python" -m sphinx -W --keep-going -q -b html -d "$folder/doctrees" source html
 echo "docs.sh: $folder/html/index.html"

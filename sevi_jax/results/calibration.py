@@ -292,7 +292,7 @@ def calibrate(
     Args:
         pairs: of a fit and ``{index of a shell, from 0: its energy}``; an energy is a number that
             is exact, a pair (value, error), or a `UFloat`. Energies that share an error (of a line
-            that several fits have) are `UFloat`s of one variable.
+            that several fits have) are made from one `UFloat`.
         second_term: whether d of E = c R^2 (1 + d R^2) is fitted; else it is 0.
         photon_energy: eV; where it is given, the energies of `pairs` are binding energies, and the
             kinetic energy of a ring is photon energy - binding energy.
