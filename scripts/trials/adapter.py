@@ -84,6 +84,10 @@ def parameters(found: Any, truth: Truth) -> list[tuple[str, float, Any]]:
     pairs.append(("angle", truth.angle, found.angle))
     if found.ellipse is not None:
         pairs += zip(("cos2", "sin2"), truth.ellipse, found.ellipse, strict=True)
+    if found.gain_error:
+        pairs.append(("gain", truth.gain, uncertainties.ufloat(found.gain, found.gain_error)))
+    pairs.append(("scatter", truth.scatter, found.scatter))
+    pairs.append(("off_scale", truth.off_scale, found.off_scale))
     return [pair for pair in pairs if _error(pair[2]) > 0]
 
 

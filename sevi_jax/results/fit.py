@@ -198,6 +198,25 @@ class Fit:
         return self.fitted.prepared.gain
 
     @property
+    def gain_error(self) -> float:
+        """Standard error of `gain`; 0 where it is given or is the step of the values."""
+        noise = self.fitted.prepared.noise
+        return noise.gain * noise.gain_error
+
+    @functools.cached_property
+    def scatter(self) -> UFloat:
+        """f, the relative standard deviation of the pixels' gains; 0 where none is seen."""
+        noise = self.fitted.prepared.noise
+        return correlated(np.array([noise.spread]), np.array([[noise.spread_error**2]]))[0]
+
+    @functools.cached_property
+    def off_scale(self) -> UFloat | None:
+        """Exposure over that of the off picture; None without one."""
+        if self.fitted.prepared.on is None:
+            return None
+        return self._named("off_scale", self.fitted.found.values.off_scale)
+
+    @property
     def converged(self) -> bool:
         """Whether the fit ended where it should and every parameter is known."""
         return self.fitted.found.reason is Reason.CONVERGED

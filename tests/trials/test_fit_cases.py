@@ -35,6 +35,10 @@ def invented(picture, rng, wrong=0.0):
         origin=tuple(map(value, truth.origin)),
         angle=value(truth.angle) if truth.angle else None,
         ellipse=tuple(map(value, truth.ellipse)) if any(truth.ellipse) else None,
+        gain=truth.gain,
+        gain_error=0.0,
+        scatter=value(truth.scatter) if truth.scatter else None,
+        off_scale=value(truth.off_scale) if truth.off_scale else None,
         p_value=rng.random(),
         converged=True,
         reason="",
@@ -127,7 +131,10 @@ def test_electrons_are_those_drawn_or_else_their_mean_with_its_own_error():
         beta={},
         counting_error=30.0,
     )
-    found = SimpleNamespace(shells=[stated], origin=(25.0, 25.0), angle=None, ellipse=None)
+    found = SimpleNamespace(
+        shells=[stated], origin=(25.0, 25.0), angle=None, ellipse=None, gain_error=0.0,
+        scatter=None, off_scale=None,
+    )  # fmt: skip
 
     def electrons(truth):
         pairs = {name: (true, value) for name, true, value in adapter.parameters(found, truth)}
