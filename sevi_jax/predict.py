@@ -6,25 +6,29 @@
   python -m sevi_jax.predict --shells=2 --input=train0.h5 --output=answer.h5
   python -m sevi_jax.predict --workdir=runs/quick --input=train0.h5 --output=answer.h5
   python -m sevi_jax.predict --workdir=runs/quick --fit --input=a.npy,b.txt.bz2 --output=answer.json
+  python -m sevi_jax.predict --shells=2 --input=on.tif --off=off.tif --mask=rim.png --offset=100 \\
+      --output=answer.json
+  python -m sevi_jax.predict --shells=2 --input=pymepix.h5:/centroided --gate=tof:1.1e-6,1.3e-6 \\
+      --output=answer.json
   python -m sevi_jax.predict --shells=2 --input=a.tif --calibration=cal.json \\
       --photon_energy=2.7293 --unit=cm-1 --output=answer.json
 
 Without --workdir (or with --fit) a likelihood is fitted: radius, sigma, electrons and betas with
 errors, goodness of fit; figures, and one page with all of it, beside the answer; with --calibration
-energies of the shells, and the spectrum as <answer>_<number>_spectrum.csv. The fit starts
-from the picture itself, or from the network of --workdir. Input: pictures of counts of any size in
-any usual format (text, .npy, TIFF, PNG, HDF5, MATLAB; FILE[3] and FILE:NAME name a part), event
-files (the table DetectedElectrons), files of camera frames (the electrons are found first, and kept
-beside the answer as <answer>_electrons.h5; see sevi_jax.detect). Axis 0 of a picture is rows,
-downwards; the polarisation is vertical unless --polarisation says otherwise. A network without
---fit takes centred square pictures, larger than its own by a whole factor. Output: .json, in pixels
-and the literature's convention of beta, or the course's table Answer in an .h5. A file that is no
-good is said, the others get their answers, and the exit status is 2.
+energies of the shells, and the spectrum as <answer>_<number>_spectrum.csv. The fit starts from the
+picture itself, or from the network of --workdir. Input: pictures of counts of any size in any usual
+format (text, .npy, TIFF, PNG, HDF5, MATLAB; FILE[3] and FILE:NAME name a part), event files (the
+table DetectedElectrons; of other cameras columns x and y), files of camera frames (the electrons
+are found first, and kept beside the answer as <answer>_electrons.h5; see sevi_jax.detect). Axis 0
+of a picture is rows, downwards; the polarisation is vertical unless --polarisation says otherwise.
+A network without --fit takes centred square pictures, larger than its own by a whole factor.
+Output: .json, in pixels and the literature's convention of beta, or the course's table Answer in an
+.h5. A file that is no good is said, the others get their answers, and the exit status is 2.
 """
 
 import math
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -77,6 +81,18 @@ _OFF = flags.DEFINE_string("off", None, "Picture taken without the light.")
 _OFF_SCALE = flags.DEFINE_string(
     "off_scale", "free", "Exposure of the picture over that of --off, or free."
 )
+_OFFSET = flags.DEFINE_float("offset", 0.0, "What the camera adds to every value of a picture.")
+_GATE = flags.DEFINE_multi_string(
+    "gate",
+    None,
+    "COLUMN:LOW,HIGH, of foreign event files: events in between are counted; may be repeated.",
+)
+_PIXEL = flags.DEFINE_float(
+    "pixel", None, "Width of a pixel in the units of foreign event positions; else it is chosen."
+)
+_COLUMNS = flags.DEFINE_list(
+    "columns", None, "ACROSS,DOWN: columns of the positions in foreign event files."
+)
 _GAIN = flags.DEFINE_string("gain", "auto", "Value of one electron in the picture, or auto.")
 _NOISE = flags.DEFINE_enum(
     "noise", None, ["poisson", "normal"], "Of the values; normal for differences of pictures."
@@ -107,10 +123,9 @@ _OVERWRITE = commands.define_overwrite()
 # Flags that only fits look at, and those that only plain pictures have a use for.
 _OF_FITS = (
     "map", "orders", "shape", "free", "background", "origin", "range", "mask", "efficiency", "off",
-    "off_scale", "blur", "positive", "figures",
-    "calibration",
+    "off_scale", "noise", "blur", "positive", "figures", "calibration",
 )  # fmt: skip
-_OF_PICTURES = ("polarisation",)
+_OF_PICTURES = ("polarisation", "offset", "gate", "pixel", "columns")
 
 
 def _pair(flag: flags.FlagHolder, what: str) -> tuple[float, float] | None:
@@ -138,6 +153,30 @@ def _number(flag: flags.FlagHolder, word: str) -> float | None:
     if not 0 < value < float("inf"):
         raise InputError(f"--{flag.name}={flag.value}: expected a positive number, or {word}")
     return value
+
+
+def _reading() -> dict[str, Any]:
+    """How the inputs are read: other pictures, the offset, and what foreign event files need."""
+    found: dict[str, Any] = {
+        flag.name: commands.paths([flag.value], flag.name)[0]
+        for flag in (_MASK, _EFFICIENCY, _OFF)
+        if flag.value
+    }
+    if not math.isfinite(_OFFSET.value):
+        raise InputError(f"--offset={_OFFSET.value}: expected a number")
+    if _OFFSET.value:
+        found["offset"] = _OFFSET.value
+    if _GATE.value:
+        found["gate"] = ";".join(_GATE.value)
+    if _PIXEL.value is not None:
+        if not 0 < _PIXEL.value < math.inf:
+            raise InputError(f"--pixel={_PIXEL.value}: expected a positive number")
+        found["pixel"] = _PIXEL.value
+    if _COLUMNS.value:
+        if len(_COLUMNS.value) != 2:
+            raise InputError(f"--columns={','.join(_COLUMNS.value)}: expected ACROSS,DOWN")
+        found["columns"] = tuple(name.strip() for name in _COLUMNS.value)
+    return found
 
 
 def _shells() -> int | str | None:
@@ -177,11 +216,7 @@ def main() -> int:
     if not _CALIBRATION.value:
         commands.refuse(["photon_energy", "unit"], "goes with --calibration, which is not given")
     inputs = commands.paths(_INPUT.value, "input")
-    reading = {
-        flag.name: commands.paths([flag.value], flag.name)[0]
-        for flag in (_MASK, _EFFICIENCY, _OFF)
-        if flag.value
-    }
+    reading = _reading()
     if not _OUTPUT.value:
         raise InputError("--output=FILE is needed, an .h5 or a .json")
     output = pathlib.Path(_OUTPUT.value)
@@ -219,7 +254,8 @@ def main() -> int:
         scale=_scale(),
     )
     calibration = [pathlib.Path(_CALIBRATION.value)] if _CALIBRATION.value else []
-    with commands.guarding([*inputs, *reading.values(), *calibration], _OVERWRITE.value, workdir):
+    read = [reading[name] for name in ("mask", "efficiency", "off") if name in reading]
+    with commands.guarding([*inputs, *read, *calibration], _OVERWRITE.value, workdir):
         return predicting.predict_files(inputs, output, workdir, options)
 
 

@@ -119,12 +119,70 @@ def test_predict_answers_for_every_file(quick_run, pair, tmp_path):
     assert f"{pictures[0]['shells'][0]['R']:.5f}" in result.stdout
 
 
+def ring(rng, electrons, radius, width=64, middle=(31.3, 32.8)):
+    """Rows and columns of the electrons of a ring without direction, by NumPy, pixels."""
+    cosine, r = rng.uniform(-1, 1, electrons), rng.normal(radius, 1.0, electrons)
+    across = r * np.sqrt(1 - cosine**2) * np.cos(rng.uniform(0, 2 * np.pi, electrons))
+    rows, columns = r * cosine + middle[0], across + middle[1]
+    inside = (rows >= 0) & (rows < width) & (columns >= 0) & (columns < width)
+    return rows[inside], columns[inside]
+
+
+def test_predict_reads_events_of_other_cameras(tmp_path):
+    """One ring in a gate, another outside; positions in mm under names of their own."""
+    rng = np.random.default_rng(3)
+    rings = [ring(rng, 30_000, 22), ring(rng, 20_000, 12)]
+    rows, columns = (np.concatenate([one[i] for one in rings]) for i in (0, 1))
+    times = np.repeat([1.2e-6, 1.5e-6], [len(one[0]) for one in rings])
+    with h5py.File(tmp_path / "camera.h5", "w") as file:
+        file["hits/down"], file["hits/across"], file["hits/tof"] = 0.1 * rows, 0.1 * columns, times
+    arguments = (
+        "--shells=1", "--input=camera.h5:/hits", "--output=answer.json", "--figures=none",
+        "--gate=tof:1.1e-6,1.3e-6", "--columns=across,down", "--pixel=0.1",
+    )  # fmt: skip
+    result = command("predict", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "answer.json").read_text())["pictures"][0]
+    assert found["electrons"] == len(rings[0][0])
+    shell = found["shells"][0]
+    assert abs(shell["R_pixels"] - 22) < 5 * shell["R_pixels_error"] < 0.5
+    assert abs(shell["beta"][0]) < 5 * shell["beta_error"][0] < 0.1
+
+
+def test_predict_takes_all_that_is_known_of_a_picture(tmp_path):
+    """Off picture, offset, efficiency, mask and noise, each by its flag."""
+    rng = np.random.default_rng(4)
+    edges = [np.arange(65)] * 2
+    drawn = np.histogram2d(*ring(rng, 60_000, 22), edges)[0]
+    efficiency = np.linspace(0.5, 1.0, 64)[:, None] * np.ones(64)
+    picture = rng.binomial(drawn.astype(int), efficiency) + rng.poisson(2 * efficiency)
+    picture[40:50, 5:15] = 0  # a block that the mask leaves out
+    np.save(tmp_path / "on.npy", picture + 7)
+    np.save(tmp_path / "off.npy", rng.poisson(4 * efficiency) + 7)
+    np.save(tmp_path / "efficiency.npy", efficiency)
+    mask = np.ones((64, 64), bool)
+    mask[40:50, 5:15] = False
+    np.save(tmp_path / "mask.npy", mask)
+    arguments = (
+        "--shells=1", "--input=on.npy", "--output=answer.json", "--figures=none", "--off=off.npy",
+        "--off_scale=0.5", "--offset=7", "--efficiency=efficiency.npy", "--mask=mask.npy",
+        "--gain=1",
+    )  # fmt: skip
+    result = command("predict", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "answer.json").read_text())["pictures"][0]
+    assert found["converged"]
+    assert found["p_value"] > 1e-4
+    shell = found["shells"][0]
+    assert abs(shell["R_pixels"] - 22) < 5 * shell["R_pixels_error"] < 0.5
+    assert abs(shell["electrons"] - 60_000) < 5 * shell["electrons_error"] < 5_000
+    assert abs(shell["beta"][0]) < 5 * shell["beta_error"][0] < 0.2
+
+
 def test_predict_fits_a_picture_without_a_network(tmp_path):
-    # one ring by NumPy: cos(theta) uniform, so beta_2 is 0; the origin is off the middle
-    rng = np.random.default_rng(0)
-    cosine, radius = rng.uniform(-1, 1, 40_000), rng.normal(22, 1.0, 40_000)
-    across = radius * np.sqrt(1 - cosine**2) * np.cos(rng.uniform(0, 2 * np.pi, 40_000)) + 32.8
-    picture = np.histogram2d(radius * cosine + 31.3, across, [np.arange(65)] * 2)[0]
+    # beta_2 is 0; the origin is off the middle
+    rows, columns = ring(np.random.default_rng(0), 40_000, 22)
+    picture = np.histogram2d(rows, columns, [np.arange(65)] * 2)[0]
     np.savetxt(tmp_path / "ring.txt", picture, fmt="%d")
     arguments = ("--shells=1", "--orders=2", "--input=ring.txt", "--output=answer.json")
     result = command("predict", *arguments, cwd=tmp_path)
@@ -210,6 +268,9 @@ def test_evaluate_fits_the_pictures_too(quick_run, tmp_path):
         ("--shells=none", "--shells=none: expected a number from 1, or auto"),
         ("--polarisation=up", "--polarisation=up: expected vertical, horizontal or degrees"),
         ("--gain=0", "--gain=0: expected a positive number, or auto"),
+        ("--pixel=0", "--pixel=0.0: expected a positive number"),
+        ("--columns=x", "--columns=x: expected ACROSS,DOWN"),
+        ("--gate=tof", "gate=tof: expected COLUMN:LOW,HIGH, as tof:1.1e-6,1.3e-6"),
         ("--off_scale=2", "--off_scale goes with --off, which is not given"),
         ("--free=all", "expected some of origin, angle, ellipse, harmonics, efficiency"),
         ("--orders=1", "order 1 has no place in an .h5 answer"),

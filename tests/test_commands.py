@@ -162,6 +162,10 @@ def test_folder_of_somebody_elses_beside_the_output_is_not_deleted(folder):
         ("predict", ["--origin=3,4"], "--origin goes with --fit"),
         ("predict", ["--range=0,4"], "--range goes with --fit"),
         ("predict", ["--mask=a.npy"], "--mask goes with --fit"),
+        ("predict", ["--noise=normal"], "--noise goes with --fit"),
+        ("predict", ["--off=a.npy"], "--off goes with --fit"),
+        ("predict", ["--efficiency=a.npy"], "--efficiency goes with --fit"),
+        ("predict", ["--fit", "--off_scale=2"], "--off_scale goes with --off, which is not given"),
         ("predict", ["--blur=0.01"], "--blur goes with --fit"),
         ("predict", ["--positive"], "--positive goes with --fit"),
         ("predict", ["--calibration=cal.json"], "--calibration goes with --fit"),
@@ -198,10 +202,19 @@ def test_flag_without_effect_or_value_is_refused(folder, module, args, message):
     assert_refused(folder, message, module, "--workdir=two", *more, *args)
 
 
-@pytest.mark.parametrize("name", ["train0.h5", "finaltest.h5"])
-def test_flag_for_plain_pictures_is_refused_for_events(folder, name):
-    flag = "--polarisation=90"
-    message = f"--polarisation is for plain pictures, but {name} holds"
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [
+        ("--polarisation=90", "train0.h5"),
+        ("--polarisation=90", "finaltest.h5"),
+        ("--offset=3", "train0.h5"),
+        ("--gate=x:0,1", "train0.h5"),
+        ("--pixel=0.1", "train0.h5"),
+        ("--columns=x,z", "finaltest.h5"),
+    ],
+)
+def test_flag_for_plain_pictures_is_refused_for_events(folder, flag, name):
+    message = f"{flag.partition('=')[0]} is for plain pictures, but {name} holds"
     args = ("--shells=2", f"--input=a.npy,{name}", "--output=answer.json", flag)
     assert_refused(folder, message, "predict", *args)
 
