@@ -6,8 +6,13 @@ from scipy.fft import next_fast_len
 _BRIGHTEST = 99.9  # per cent of the pixels; brighter ones count as these do
 _DARKEST = 5.0  # per cent of the pixels
 _BRIGHT = 0.5  # of the mean brightness: an edge that is brighter may cut rings
-_SMALL = 200  # pixels along a side are enough to see where rings are centred
+_SMALL = 120  # pixels along a side are enough to see where rings are centred
 _RING = 6  # pixels of a ring, at least
+_NEAR = 12  # of these pixels: how far from an edge a centre is looked for
+_STRIDE = 2  # of these pixels, near corners
+_DESCENTS = 4  # places from which a better one is looked for
+_AROUND = [(i, k) for i in (-1, 0, 1) for k in (-1, 0, 1) if i or k]
+_NOISE = 0.4  # variance of the root of a count, at most: 1/4 of many electrons
 _CLEARLY = 0.85  # of what is unexplained, and a likelihood ratio that leaves no doubt
 _SURELY = 50.0
 
@@ -62,11 +67,12 @@ def find_origin(counts: np.ndarray, exposure: np.ndarray) -> tuple[float, float]
 def find_edge_origin(
     counts: np.ndarray, exposure: np.ndarray, inside: tuple[float, float]
 ) -> tuple[float, float] | None:
-    """Finds the centre of the rings of half a picture, or of a quadrant, on its edge.
+    """Finds the centre of the rings of half a picture, or of a quadrant, on or near its edge.
 
-    For each edge and corner: how much of the picture do rings about it leave unexplained, rings
-    whose brightness goes as a + b cos 2t? An edge is taken where that is far less than about the
-    point inside that the picture is most symmetric about.
+    For each edge and corner that rings seem to reach, and for places near it on both sides: how
+    much of the picture do rings about it leave unexplained, rings whose brightness goes as
+    a + b cos 2t? A place is taken where that is far less than about the point inside that the
+    picture is most symmetric about.
 
     Args:
         counts: ``[H, W]``.
@@ -77,8 +83,22 @@ def find_edge_origin(
         (row, column) in pixels from the corner, or None.
     """
     factor = max(1, -(-max(counts.shape) // _SMALL))
-    if min(counts.shape) < 8 * factor or not bright_edges(counts, exposure):
+    edges = bright_edges(counts, exposure)
+    if min(counts.shape) < 8 * factor or not edges:
         return None
+    root, used = _roots(counts, exposure, factor)
+    other = _unexplained(root, used, (inside[0] / factor, inside[1] / factor))
+    if not other > _NOISE:
+        return None
+    best, left = _near_edges(root, used, edges, counts.shape[0] / factor, counts.shape[1] / factor)
+    ratio = left / other
+    if ratio > _CLEARLY or -np.log(max(ratio, 1e-12)) * used.sum() < _SURELY:
+        return None
+    return best[0] * factor, best[1] * factor
+
+
+def _roots(counts: np.ndarray, exposure: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """Roots of the counts of blocks of pixels, and which blocks are used."""
     height, width = (n // factor * factor for n in counts.shape)
 
     def summed(values):
@@ -88,17 +108,45 @@ def find_edge_origin(
     used = summed(exposure) > 0.5 * factor**2
     root = np.sqrt(np.maximum(summed(counts), 0.0))
     root = np.where(used, np.minimum(root, np.percentile(root[used], _BRIGHTEST)), 0.0)
-    shape = counts.shape[0] / factor, counts.shape[1] / factor
+    return root, used
+
+
+Place = tuple[float, float]
+
+
+def _near_edges(
+    root: np.ndarray, used: np.ndarray, edges: list[str], height: float, width: float
+) -> tuple[Place, float]:
+    """The place on or near an edge or a corner that leaves least unexplained, and that."""
     row, column = (_mirror(np.where(used, root - np.median(root[used]), 0.0), a) for a in (0, 1))
-    places = [(row, 0.0), (row, shape[1]), (0.0, column), (shape[0], column)]
-    places += [(r, c) for r in (0.0, shape[0]) for c in (0.0, shape[1])]
-    left = [_unexplained(root, used, place) for place in places]
-    best = int(np.argmin(left))
-    other = _unexplained(root, used, (inside[0] / factor, inside[1] / factor))
-    ratio = left[best] / max(other, 1e-300)
-    if not other > 0 or ratio > _CLEARLY or -np.log(max(ratio, 1e-12)) * used.sum() < _SURELY:
-        return None
-    return places[best][0] * factor, places[best][1] * factor
+    rows = [(edge, end) for edge, end in (("top", 0.0), ("bottom", height)) if edge in edges]
+    columns = [(edge, end) for edge, end in (("left", 0.0), ("right", width)) if edge in edges]
+    moves = np.arange(-_NEAR, _NEAR + 1.0)
+    tried: list[Place] = [(end + d, column) for _, end in rows for d in moves]
+    tried += [(row, end + d) for _, end in columns for d in moves]
+    for _, end in rows:
+        for _, side in columns:
+            tried += [(end + d, side + e) for d in moves[::_STRIDE] for e in moves[::_STRIDE]]
+    left = [_unexplained(root, used, place) for place in tried]
+    # the next best place may be that of a coarse step
+    found = [_descended(root, used, tried[k], left[k]) for k in np.argsort(left)[:_DESCENTS]]
+    return min(found, key=lambda x: x[1])
+
+
+def _descended(
+    root: np.ndarray, used: np.ndarray, place: Place, value: float
+) -> tuple[Place, float]:
+    """The place nearby that leaves least unexplained, to a quarter of a pixel."""
+    step = float(_STRIDE)
+    while step >= 0.25:
+        around = [(place[0] + i * step, place[1] + k * step) for i, k in _AROUND]
+        values = [_unexplained(root, used, one) for one in around]
+        best = int(np.argmin(values))
+        if values[best] < value:
+            place, value = around[best], values[best]
+        else:
+            step /= 2
+    return place, value
 
 
 def bright_edges(counts: np.ndarray, exposure: np.ndarray) -> list[str]:

@@ -37,6 +37,20 @@ def test_the_centre_of_a_part_lies_on_its_edge(counts, part):
     assert found == pytest.approx(centre, abs=1.0)
 
 
+@pytest.mark.parametrize("beyond", [-15, -7, 6, 13])
+@pytest.mark.parametrize("part", ["left", "top", "corner"])
+def test_a_centre_near_an_edge_or_outside_is_found(counts, part, beyond):
+    """From where a fit finds the centre itself; rings are 1.5 pixels wide."""
+    first = 60 - beyond
+    cut = {"left": np.s_[:, first:], "top": np.s_[first:], "corner": np.s_[first:, first:]}[part]
+    centre = {"left": (60, beyond), "top": (beyond, 60), "corner": (beyond, beyond)}[part]
+    values = counts[cut]
+    exposure = np.ones(values.shape)
+    inside = find_origin(values, exposure)
+    found = find_edge_origin(values, exposure, inside) or inside
+    assert found == pytest.approx(centre, abs=6.0)
+
+
 @pytest.mark.parametrize("cut", [np.s_[:], np.s_[25:95, 25:95], np.s_[:, 40:], np.s_[30:, 20:]])
 def test_a_centre_inside_stays(counts, cut):
     values = counts[cut]
