@@ -87,7 +87,8 @@ def parameters(found: Any, truth: Truth) -> list[tuple[str, float, Any]]:
     if found.gain_error:
         pairs.append(("gain", truth.gain, uncertainties.ufloat(found.gain, found.gain_error)))
     pairs.append(("scatter", truth.scatter, found.scatter))
-    pairs.append(("off_scale", truth.off_scale, found.off_scale))
+    if truth.off_scale is not None:
+        pairs.append(("off_scale", truth.off_scale, found.off_scale))
     return [pair for pair in pairs if _error(pair[2]) > 0]
 
 
