@@ -86,7 +86,8 @@ def parameters(found: Any, truth: Truth) -> list[tuple[str, float, Any]]:
         pairs += zip(("cos2", "sin2"), truth.ellipse, found.ellipse, strict=True)
     if found.gain_error:
         pairs.append(("gain", truth.gain, uncertainties.ufloat(found.gain, found.gain_error)))
-    pairs.append(("scatter", truth.scatter, found.scatter))
+    if truth.scatter:  # an amount that must not be negative has no normal error at 0
+        pairs.append(("scatter", truth.scatter, found.scatter))
     if truth.off_scale is not None:
         pairs.append(("off_scale", truth.off_scale, found.off_scale))
     return [pair for pair in pairs if _error(pair[2]) > 0]

@@ -12,18 +12,21 @@ import math
 
 import numpy as np
 
+from sevi_jax.errors import InputError
 from sevi_jax.estimation import held
 from sevi_jax.estimation.dispersion import Residual, Scatter, overdispersion, scatter
 from sevi_jax.estimation.fitting import Fitted, fit_picture, limits_for, rebinned, scaled
 from sevi_jax.estimation.held import State, log_chance
 from sevi_jax.estimation.outliers import Outliers, find_outliers
 from sevi_jax.estimation.scoring import Reason
+from sevi_jax.estimation.spot import find_spot
 from sevi_jax.estimation.wording import (
     Cause,
     Demand,
     gain_in_words,
     in_words,
     outliers_in_words,
+    spot_in_words,
 )
 from sevi_jax.model import geometry as geo
 from sevi_jax.model.picture_model import Data, Model, PictureModel, Values, ideal_distance
@@ -36,6 +39,7 @@ _FITTED = 4  # blocks that are fitted in a round
 _WORTH = 0.15  # of the largest gain: below it a block is not fitted
 _ITERATIONS = 12
 _LEAST_SHELL = 30.0  # electrons of a missing shell
+_SPOILED = 2.0  # times the scatter, by what a spot in the centre adds to it
 _GAIN_DOUBT = 5.0  # errors by which the scatter differs from 1
 _GAIN_LEAST = 0.02  # least difference of a gain from 1 that is worth a word
 
@@ -76,11 +80,18 @@ def find_causes(fitted: Fitted) -> tuple[Cause, ...]:
 
     Returns:
         The causes that are beyond doubt, in the order they were found; often the largest first.
-        None of a fit that did not converge: its score says where it stopped, not what is missing.
+        Of a fit that did not converge only a spot in the centre: its score says where it stopped,
+        not what is missing.
     """
     found = []
-    if fitted.found.reason is not Reason.CONVERGED or not fitted.model.model.shells:
+    if not fitted.model.model.shells:
         return ()
+    apart = _without_spot(fitted)
+    if apart is not None:
+        fitted, cause = apart
+        found.append(cause)
+    if fitted.found.reason is not Reason.CONVERGED:
+        return tuple(found)
     outliers = _outliers(fitted)
     if outliers is not None and len(outliers.hot) + len(outliers.dead):
         found += outliers_in_words(outliers)
@@ -100,6 +111,29 @@ def find_causes(fitted: Fitted) -> tuple[Cause, ...]:
 
 
 # The picture and the state of its model
+
+
+def _without_spot(fitted: Fitted) -> tuple[Fitted, Cause] | None:
+    """The fit without a bright spot in the centre, where that describes the rest far better."""
+    data, request = fitted.prepared.data, fitted.request
+    before = overdispersion(residual_of(fitted.model, fitted.found.values), fitted.model.model.size)
+    if before < _SPOILED:
+        return None
+    spot = find_spot(data.counts, data.exposure, fitted.origin)
+    low, high = request.range or (0.0, float(np.hypot(*data.counts.shape)))
+    if spot is None or spot.radius <= low + 1:
+        return None
+    request = dataclasses.replace(request, range=(spot.radius, high))
+    try:
+        apart = fit_picture(fitted.picture, request)
+    except InputError:  # nothing else is there
+        return None
+    if apart.found.reason is not Reason.CONVERGED:
+        return None
+    after = overdispersion(residual_of(apart.model, apart.found.values), apart.model.model.size)
+    if after > before / _SPOILED:
+        return None
+    return apart, spot_in_words(spot, high)
 
 
 def _outliers(fitted: Fitted) -> Outliers | None:
@@ -311,7 +345,7 @@ def _described(look: _Look, state: State, blocks: list[_Block], held_at: Values)
     """Causes of blocks, those that remain beyond doubt beside one another."""
     covariance = state.covariance() * overdispersion(_residual(state), len(state.free))
     vector, start = state.values.vector(state.model), _by_name(state.model, held_at)
-    found = []
+    found, orders = [], look.orders
     for block in blocks:
         # that a shell is there is said by its number of electrons
         names = [f"electrons_{_number(block)}"] if block.kind == "shell" else list(block.names)
@@ -324,9 +358,11 @@ def _described(look: _Look, state: State, blocks: list[_Block], held_at: Values)
             continue
         demand = Demand(
             block.kind, tuple(names), change, own, state.values, state.model, look.factor,
-            look.data.counts.shape, look.orders, _number(block), chance,
+            look.data.counts.shape, orders, _number(block), chance,
         )  # fmt: skip
         found.append(in_words(demand))
+        if block.kind.startswith("order"):  # the next missing order is said with this one
+            orders = tuple(sorted({*orders, int(block.kind.split()[1])}))
     return found
 
 

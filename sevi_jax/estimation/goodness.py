@@ -26,6 +26,7 @@ _SUMMED_MEAN = 16.0  # up to here the moments are sums over counts, beyond asymp
 _TERMS = 80  # P(count > 80) < 1e-16 at a mean of 16
 _LOWEST = -18.0  # logarithm of the smallest mean of the table
 _PER_UNIT = 32.0
+_MOST_USUAL = 2.0  # times its usual size: more of a scatter is a misfit
 _FLOOR = 1e-7  # of the mean count: smaller means are taken as this
 
 
@@ -191,18 +192,22 @@ def _explicit(
     return [half, one, two, cross / held, held, third, jacobian[used]]
 
 
-def judge_by_parts(parts: np.ndarray, parameters: float, deviance: float, pixels: int) -> Goodness:
+def judge_by_parts(
+    parts: np.ndarray, usual: float, parameters: float, deviance: float, pixels: int
+) -> Goodness:
     """Judges a fit by its squared residuals less another estimate of their means.
 
     Args:
         parts: sums of (square of the residual - other estimate) / variance over parts of the
             picture that are independent, ``[B]``. If the model is right their sum is - P on
             average, and their own squares say how much it scatters.
+        usual: standard deviation of the sum if the model is right, about. Squares of parts that
+            the model misses by far say nothing of how the sum scatters.
         parameters: P, as far as the counts in the parts determine them.
         deviance: chi-square of all pixels.
         pixels: how many there are.
     """
-    size = float(np.sqrt(np.sum(parts**2)))
+    size = min(float(np.sqrt(np.sum(parts**2))), _MOST_USUAL * usual)
     p_value = float(scipy.special.ndtr(-(parts.sum() + parameters) / max(size, 1e-300)))
     freedom = pixels - parameters
     return Goodness(deviance, freedom, freedom, 2.0 * freedom, p_value)

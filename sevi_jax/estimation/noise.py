@@ -26,6 +26,9 @@ _INNER = 3.0  # pixels: closer to the centre rings have no tangent
 _BLOCK = 8  # pixels a side of the squares that are taken as independent
 _MOST = 400_000  # second differences are enough
 _KURTOSIS = 0.5  # sum of the fourth powers of the weights of a second difference
+# Variance of a square less that of the second difference, over the pixel's variance^2: in the sum
+# squares cancel, products of pixels 1 and 2 apart are left, which gives (8/6)^2 + (2/6)^2.
+_CROSS = 17 / 9
 _PASSES = 12
 _FEWEST_SINGLE = 60  # pixels of one electron
 _SINGLE = 3  # electrons, up to which values stand apart or nearly so
@@ -352,11 +355,11 @@ def revised(
     gain, source, error = _judged_gain(noise, scatter)
     if not noise.estimated and source == noise.source and not scatter.spread:
         return (dataclasses.replace(prepared, noise=new), values) if unsettled else None
-    new = dataclasses.replace(
-        new, estimated=True, source=source, gain_error=error, spread=scatter.spread,
-        spread_error=scatter.spread_error,
-    )  # fmt: skip
     needed = noise.negative or is_off or scatter.spread > 0
+    new = dataclasses.replace(
+        new, estimated=needed or source in ("scatter", "unknown"), source=source,
+        gain_error=error, spread=scatter.spread, spread_error=scatter.spread_error,
+    )  # fmt: skip
     data = dataclasses.replace(prepared.data, noise=scatter.variance if needed else None)
     prepared = dataclasses.replace(prepared, data=data, noise=new)
     return prepared.scaled(gain), scaled_values(values, fitted.model, noise.gain / gain)
@@ -389,14 +392,18 @@ def judged(prepared: Prepared, fitted: PictureModel, values: Values, parameters:
         assert prepared.on is not None
         assert prepared.off is not None
         known = prepared.on + data.off_scale**2 * prepared.off
-        return judge_by_parts(((residual**2 - known) * weight)[used], parameters, deviance, pixels)
+        parts = ((residual**2 - known) * weight)[used]
+        # (n - m)^2 - n has the variance 2 m^2
+        usual = np.sqrt(np.sum(2 * (variance * weight)[used] ** 2))
+        return judge_by_parts(parts, usual, parameters, deviance, pixels)
     chosen = contrasts(used, origin_of(values, used.shape))
     here = chosen.center
     ratio = variance.ravel()[here] / chosen.expected(variance)
     instead = chosen.squares(residual) * ratio
     parts = chosen.sums((residual.ravel()[here] ** 2 - instead) * weight.ravel()[here])
     share = len(here) / max(pixels, 1)
-    return judge_by_parts(parts, share * parameters, deviance, pixels)
+    usual = np.sqrt(np.sum(_CROSS * (variance * weight).ravel()[here] ** 2))
+    return judge_by_parts(parts, usual, share * parameters, deviance, pixels)
 
 
 def origin_of(values: Values, shape: tuple[int, ...]) -> tuple[float, float]:

@@ -26,6 +26,7 @@ _ROUNDING = 1e-3  # of a step: how far values may be off its multiples
 _MOST_STEPS = 2e4  # a value of more steps than so many tells nothing of them
 _LEAST = 1e-3  # of the mean variance: what a pixel's variance is at least
 _NEAR, _WIDE = 3.0, 12.0  # pixels: widths of the averages of an off picture
+_SAID = 3.0  # standard errors of f^2 at which it is said
 _PRIOR = 5.0  # counts that the wide one is worth
 
 
@@ -77,7 +78,8 @@ class Noise:
             found.append(f"the value of one electron is {gain}, as given")
         if self.by_values:
             found.append("values are below 0: the noise is normal, its variance is estimated")
-        if self.spread > 2 * self.spread_error:
+        # the error of f^2 is 2 f times that of f
+        if self.spread > 2 * _SAID * self.spread_error:
             found.append(
                 f"pixels differ by {100 * self.spread:.2g} +- {100 * self.spread_error:.1g} %: the "
                 "variance is gain * mean + (f mean)^2, and the weights follow it"

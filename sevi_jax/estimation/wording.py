@@ -9,6 +9,7 @@ import numpy as np
 import scipy.special
 
 from sevi_jax.estimation.outliers import Outliers
+from sevi_jax.estimation.spot import Spot
 from sevi_jax.model.means import smooth_terms
 from sevi_jax.model.picture_model import Model, Values
 
@@ -20,7 +21,8 @@ class Cause:
     Attributes:
         kind: "origin", "tilt", "axis" (the other one), "ellipse", "harmonics 3", "harmonics 4",
             "order 1" and so on, "tail", "shell", "background", "smooth background",
-            "left and right", "top and bottom", "efficiency", "hot pixels", "dead pixels", "gain".
+            "left and right", "top and bottom", "efficiency", "hot pixels", "dead pixels", "gain",
+            "central spot".
         shell: number of the shell it is about, from 1, as the fit numbers them; None of others.
         size: in the unit of `unit`.
         error: standard error of the size.
@@ -100,6 +102,23 @@ def outliers_in_words(outliers: Outliers) -> list[Cause]:
         text = f"{count} at (row, column) {listed}: mask them (mask= or --mask=FILE)"
         found.append(Cause(f"{kind} pixels", None, float(len(where)), 0.0, "pixels", np.inf, text))
     return found
+
+
+def spot_in_words(spot: Spot, high: float) -> Cause:
+    """Says that a bright spot in the centre is not described.
+
+    Args:
+        spot: what was found.
+        high: largest distance of a pixel that was used.
+    """
+    limits = f"{spot.radius:.3g},{math.ceil(high)}"
+    text = (
+        f"a bright spot in the centre, {with_error(spot.electrons, spot.error)} electrons within "
+        f"{spot.radius:.3g} pixels, is not described: range=({limits}) (--range={limits}) leaves "
+        "it out"
+    )
+    deviations = spot.electrons / max(spot.error, 1e-9)
+    return Cause("central spot", None, spot.electrons, spot.error, "electrons", deviations, text)
 
 
 def gain_in_words(size: float, error: float, deviations: float) -> Cause:

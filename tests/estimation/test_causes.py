@@ -8,6 +8,7 @@ import pytest
 
 from sevi_jax.estimation.causes import FALSE_ALARM
 from sevi_jax.estimation.held import gain, log_chance, widened
+from sevi_jax.estimation.spot import find_spot
 from sevi_jax.model.components import Shell
 from sevi_jax.model.means import Layout
 from sevi_jax.model.picture_model import Evaluation, Model, Values
@@ -25,6 +26,11 @@ def picture(seed=1, more=(), change=None, **conditions):
     shells = [{**shell, **(change or {})} for shell in SHELLS]
     found = simulate([*shells, *more], (200, 200), seed, **conditions)
     return dataclasses.replace(found, efficiency=None, gain=1.0)
+
+
+def spot(rng, number):
+    """Distances of electrons of a normal cloud in three dimensions, 2 pixels wide."""
+    return 2 * np.linalg.norm(rng.normal(size=(number, 3)), axis=1)
 
 
 def columns():
@@ -50,6 +56,11 @@ WRONG = {
         {"efficiency": np.broadcast_to(np.exp(0.15 * (columns() - 1)), (200, 200))},
         30.0,
         "efficiency",
+    ),
+    "central spot": (
+        {"more": ({"electrons": 1e5, "sampler": spot},)},
+        1e5,
+        "range=(",
     ),
     "hot pixels": ({"hot": ((20, 30, 65535.0), (150, 101, 5000.0))}, 2.0, "(150, 101)"),
     "gain": ({"gain": 1.5}, 1.5, "gain=1.5"),
@@ -163,3 +174,14 @@ def test_the_widened_model_has_the_means_of_the_narrow_one():
     others = [found[name] for name in wide.names if name not in model.names and name != "angle"]
     assert not np.any(others)
     assert found["angle"] == 0.1
+
+
+def test_a_spot_is_found_with_its_electrons():
+    rng = np.random.default_rng(2)
+    place = np.hypot(*(np.mgrid[:100, :100] + 0.5 - np.array([47.2, 55.9])[:, None, None]))
+    mean = 0.05 + 1e5 / (2 * np.pi * 2.5**2) * np.exp(-0.5 * (place / 2.5) ** 2)
+    counts = rng.poisson(mean).astype(float)
+    found = find_spot(counts, np.ones(counts.shape), (47.2, 55.9))
+    assert abs(found.electrons - 1e5) < 4.5 * found.error + 100
+    assert 6 < found.radius < 14
+    assert find_spot(rng.poisson(0.05 + 0 * mean), np.ones(counts.shape), (47.2, 55.9)) is None

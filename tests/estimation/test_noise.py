@@ -8,6 +8,7 @@ import scipy.stats
 from sevi_jax.data.picture import Picture
 from sevi_jax.errors import InputError
 from sevi_jax.estimation import noise
+from sevi_jax.estimation.goodness import judge_by_parts
 from sevi_jax.estimation.preparing import expected_off, prepare, step_of
 from sevi_jax.model.components import Shell
 from sevi_jax.model.means import Layout
@@ -311,3 +312,21 @@ def test_normal_likelihood_is_the_sum_of_squares():
     np.testing.assert_allclose(found.score / size, slope @ at.ravel() / size, atol=0.05)
     scaled = found.information / np.outer(size, size)
     np.testing.assert_allclose(scaled, slope @ slope.T / np.outer(size, size), atol=0.03)
+
+
+def test_the_usual_size_of_the_sum_that_is_judged():
+    """Squares less those of second differences, of white noise: 5 standard errors of 400 draws."""
+    rng = np.random.default_rng(3)
+    chosen = noise.contrasts(np.ones((60, 60), bool), (30.0, 30.0))
+    drawn_noise = rng.standard_normal((400, 60, 60))
+    sums = [np.sum(x.ravel()[chosen.center] ** 2 - chosen.squares(x)) for x in drawn_noise]
+    usual = np.sqrt(noise._CROSS * len(chosen.center))
+    assert np.std(sums) == pytest.approx(usual, rel=5 / np.sqrt(800) + 0.05)
+
+
+def test_a_part_that_is_missed_by_far_is_a_misfit():
+    """It must not count as proof that sums scatter."""
+    parts = np.random.default_rng(4).standard_normal(400)
+    assert judge_by_parts(parts, 20.0, 0.0, 400.0, 400).p_value > 1e-4
+    parts[7] = 1e4
+    assert judge_by_parts(parts, 20.0, 0.0, 400.0, 400).p_value < 1e-9
