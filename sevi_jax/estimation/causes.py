@@ -18,6 +18,7 @@ from sevi_jax.estimation.dispersion import Residual, Scatter, overdispersion, sc
 from sevi_jax.estimation.fitting import Fitted, fit_picture, limits_for, rebinned, scaled
 from sevi_jax.estimation.held import State, log_chance
 from sevi_jax.estimation.outliers import Outliers, find_outliers
+from sevi_jax.estimation.residuals import residual_of
 from sevi_jax.estimation.scoring import Reason
 from sevi_jax.estimation.spot import find_spot
 from sevi_jax.estimation.wording import (
@@ -29,7 +30,7 @@ from sevi_jax.estimation.wording import (
     spot_in_words,
 )
 from sevi_jax.model import geometry as geo
-from sevi_jax.model.picture_model import Data, Model, PictureModel, Values, ideal_distance
+from sevi_jax.model.picture_model import Data, Model, Values, ideal_distance
 
 # Probability that a good picture gets a cause of one kind; there are about ten kinds.
 FALSE_ALARM = 1e-4
@@ -172,15 +173,6 @@ def _settle(look: _Look, model: Model, values: Values, free: frozenset[str]) -> 
 
 def _residual(state: State) -> Residual:
     return residual_of(state.picture, state.values)
-
-
-def residual_of(picture: PictureModel, values: Values) -> Residual:
-    """Counts less means, with the variance that the noise of the model has."""
-    data = picture.data
-    mean = picture.mean(values)
-    if data.off is not None:
-        mean = mean + (values.off_scale - data.off_scale) * data.off
-    return Residual.of(data.counts, mean, data.noise)
 
 
 def _scatter_left(state: State) -> Scatter:

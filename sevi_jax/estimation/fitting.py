@@ -11,6 +11,7 @@ from sevi_jax.errors import InputError
 from sevi_jax.estimation import goodness as good
 from sevi_jax.estimation import noise
 from sevi_jax.estimation.finding import MOST_SHELLS, Guess, find_shells
+from sevi_jax.estimation.needless import without_needless
 from sevi_jax.estimation.origin import find_edge_origin, find_origin
 from sevi_jax.estimation.positivity import Positivity
 from sevi_jax.estimation.preparing import Prepared, prepare
@@ -28,6 +29,7 @@ _FIRST_TAIL = 0.7  # of sigma, in either direction: where the search for a tail 
 _FIRST_LOOK = 3  # shells that the origin is found from where their number is free
 _MOVED = 0.3  # pixels of the rebinned picture: then shells are looked for again
 _UNLIKELY = 1e-3  # p-value, or 1 less it, at which the noise is looked at
+_FIRST_SEARCH, _LAST_SEARCH = 20, 60  # evaluations, at most
 _UNKNOWN = 2.0  # error of beta_2 that says nothing: beta_2 of a density is in -1 .. 2
 
 
@@ -206,7 +208,14 @@ def fit_picture(
         added.append(Positivity(model))
     while True:
         fitted = PictureModel(prepared.data, model, values)
-        found = in_order(search(fitted, values, limits, added), model)
+        # where shells may still be left out the search need not end
+        is_first = request.count_is_free and len(model.shells) > 1
+        found = search(fitted, values, limits, added, _FIRST_SEARCH if is_first else _LAST_SEARCH)
+        if is_first:
+            fitted, found = without_needless(fitted, found, limits, added)
+            model = fitted.model
+            request = dataclasses.replace(request, orders=tuple(s.orders for s in model.shells))
+        found = in_order(found, model)
         matrix = covariance(found)
         judged = _judged(prepared, fitted, found, matrix)
         scale_error = float(np.sqrt(max(matrix[-1, -1], 0.0))) if _has_scale(matrix, model) else 0.0

@@ -13,10 +13,11 @@ from sevi_jax.data.hot import without_defects
 from sevi_jax.data.picture import Picture
 from sevi_jax.data.values import meaning
 from sevi_jax.estimation import fitting
-from sevi_jax.estimation.causes import find_causes, residual_of
+from sevi_jax.estimation.causes import find_causes
 from sevi_jax.estimation.dispersion import overdispersion
 from sevi_jax.estimation.fitting import Fitted
 from sevi_jax.estimation.reasons import reasons
+from sevi_jax.estimation.residuals import residual_of
 from sevi_jax.estimation.scoring import Reason
 from sevi_jax.estimation.wording import Cause
 from sevi_jax.results import table
