@@ -18,7 +18,7 @@ myst_heading_anchors = 3
 
 # Notebooks are executed anew at every build, and what fails in one stops it.
 nb_execution_mode = "force"
-nb_execution_timeout = 300
+nb_execution_timeout = 1200
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
