@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from sevi_jax.data.load import load, load_all
     from sevi_jax.data.picture import Picture
     from sevi_jax.results.calibration import Calibration, calibrate
+    from sevi_jax.results.distribution import Distribution, invert
     from sevi_jax.results.fit import Fit, fit
     from sevi_jax.synthesis.spectrometer import simulate
 
@@ -21,12 +22,17 @@ _PLACES = {
     "Picture": "data.picture",
     "fit": "results.fit",
     "Fit": "results.fit",
+    "invert": "results.distribution",
+    "Distribution": "results.distribution",
     "calibrate": "results.calibration",
     "Calibration": "results.calibration",
     "simulate": "synthesis.spectrometer",
 }
 
-__all__ = ["Calibration", "Fit", "Picture", "calibrate", "fit", "load", "load_all", "simulate"]
+__all__ = [
+    "Calibration", "Distribution", "Fit", "Picture", "calibrate", "fit", "invert", "load",
+    "load_all", "simulate",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -373,8 +373,8 @@ def _print_help(document: str | None, describe: Callable[[], str] | None) -> Non
     """Prints docstring, flags with defaults, and what `describe` gives."""
     print(f"{(document or '').strip()}\n\nFlags:")
     # a flag belongs to the module that defined it, and the program itself goes by argv[0]
-    own = [FLAGS.get_flags_for_module(name) for name in (__name__, sys.argv[0])]
-    for flag in (*own[0], *own[1]):
+    own = [*FLAGS.get_flags_for_module(__name__), *FLAGS.get_key_flags_for_module(sys.argv[0])]
+    for flag in {flag.name: flag for flag in own}.values():
         default = "" if flag.default in (None, "", []) else f" (default: {flag.default})"
         print(f"  --{flag.name}\n      {flag.help}{default}")
     if describe:

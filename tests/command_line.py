@@ -16,6 +16,7 @@ from unittest import mock
 
 from absl import flags
 
+import sevi_jax
 from sevi_jax import commands
 
 _BUILT_IN = set(flags.FLAGS)
@@ -74,6 +75,8 @@ def _exit(status=2):
 
 def _forget_flags():
     sys.modules.pop("config_config", None)  # the configuration file of the command before
+    sys.modules.pop("sevi_jax.picture_flags", None)  # it defines flags, anew for every command
+    vars(sevi_jax).pop("picture_flags", None)
     for name in set(flags.FLAGS) - _BUILT_IN:
         delattr(flags.FLAGS, name)
     flags.FLAGS.unparse_flags()

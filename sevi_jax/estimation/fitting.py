@@ -8,8 +8,8 @@ import numpy as np
 
 from sevi_jax.data.picture import POLARISATIONS, Picture
 from sevi_jax.errors import InputError
+from sevi_jax.estimation import freeform, noise
 from sevi_jax.estimation import goodness as good
-from sevi_jax.estimation import noise
 from sevi_jax.estimation.finding import MOST_SHELLS, Guess, find_shells
 from sevi_jax.estimation.needless import without_needless
 from sevi_jax.estimation.origin import find_edge_origin, find_origin
@@ -17,12 +17,15 @@ from sevi_jax.estimation.positivity import Positivity
 from sevi_jax.estimation.preparing import Prepared, prepare
 from sevi_jax.estimation.scoring import Found, Limits, Quadratic, Reason, Term, covariance, search
 from sevi_jax.model import geometry as geo
-from sevi_jax.model.components import Shell, modes_of
+from sevi_jax.model.components import Shell
+from sevi_jax.model.continuum import Continuum
 from sevi_jax.model.means import BACKGROUNDS, Layout
-from sevi_jax.model.picture_model import Data, Model, PictureModel, Values
+from sevi_jax.model.picture_model import Data, Model, PictureModel, Values, ideal_distance
+from sevi_jax.physics.series import modes_for
 from sevi_jax.physics.shapes import SHAPES
 
 FREE = (*geo.GROUPS, "efficiency")
+_REACHES = 8.0  # pixels: the reach of a continuum is a multiple of it
 _COARSE = 320  # pixels along a side are enough to find shells
 _WIDEST_START = 0.03  # of half a picture: a shell that is looked for does not cover several
 _FIRST_TAIL = 0.7  # of sigma, in either direction: where the search for a tail begins
@@ -45,6 +48,7 @@ class Request:
         range: (low, high), distance from the origin of the pixels that are used, pixels, or None.
         positive: whether densities are kept from falling below 0.
         count_is_free: whether the number of shells is found out.
+        continuum: orders of a density of any form beside the shells; None is without one.
     """
 
     orders: tuple[tuple[int, ...], ...]
@@ -54,6 +58,7 @@ class Request:
     range: tuple[float, float] | None = None
     positive: bool = False
     count_is_free: bool = False
+    continuum: tuple[int, ...] | None = None
 
     def __post_init__(self):
         if self.shape not in SHAPES:
@@ -64,7 +69,7 @@ class Request:
         for name in self.free:
             if name not in FREE:
                 raise InputError(f"free={name!r}: expected some of {', '.join(FREE)}")
-        for orders in self.orders:
+        for orders in (*self.orders, self.continuum or ()):
             if any(not 1 <= n <= 24 for n in orders) or list(orders) != sorted(set(orders)):
                 raise InputError(f"orders={orders}: expected different numbers from 1 to 24")
 
@@ -73,13 +78,30 @@ class Request:
         """The shells of the model."""
         return tuple(Shell(orders, self.shape) for orders in self.orders)
 
+    def beside(self, data: Data, geometry: np.ndarray) -> Continuum | None:
+        """The continuum beside the shells, which reaches as far as any pixel that is used."""
+        if self.continuum is None:
+            return None
+        used = data.exposure.ravel() > 0
+        row, column = (x[used] for x in data.middles)
+        reach = float(ideal_distance(row, column, geometry).max())
+        # few different ones: a table and a program belong to each
+        reach = _REACHES * np.ceil((reach + 1) / _REACHES)
+        return Continuum(float(reach), 1.0, self.continuum)
+
+    @property
+    def modes(self) -> tuple[int, ...]:
+        """Of the series of all components."""
+        every = [n for orders in (*self.orders, self.continuum or ()) for n in orders]
+        return modes_for(tuple(sorted(set(every))))
+
     def layout(self, prepared: Prepared, scale_is_free: bool) -> Layout:
         """All other parameters of the model."""
         index = tuple(
             sorted(i for name in self.free if name in geo.GROUPS for i in geo.GROUPS[name])
         )
         return Layout(
-            modes_of(self.shells), index, BACKGROUNDS[self.background], "efficiency" in self.free,
+            self.modes, index, BACKGROUNDS[self.background], "efficiency" in self.free,
             prepared.on is not None and scale_is_free, prepared.normal,
         )  # fmt: skip
 
@@ -151,6 +173,7 @@ def request_of(
     background: str,
     range: tuple[float, float] | None,
     positive: bool,
+    continuum: Sequence[int] | None = None,
 ) -> Request:
     """Makes a request of arguments as people give them.
 
@@ -158,7 +181,8 @@ def request_of(
         InputError: naming the argument.
     """
     is_free = shells == "auto"
-    if not is_free and (not isinstance(shells, int) or not 1 <= shells <= MOST_SHELLS):
+    least = 1 if continuum is None else 0
+    if not is_free and (not isinstance(shells, int) or not least <= shells <= MOST_SHELLS):
         raise InputError(f'shells={shells!r}: expected a number from 1 to {MOST_SHELLS}, or "auto"')
     number = 1 if is_free or not isinstance(shells, int) else shells
     listed = list(orders)
@@ -168,7 +192,10 @@ def request_of(
             raise InputError(f"orders: {len(per_shell)} lists for shells={shells}")
     else:
         per_shell = (tuple(int(n) for n in listed),) * number  # pyright: ignore
-    return Request(per_shell, shape, tuple(free), background, range, positive, is_free)
+    if continuum is not None and is_free:
+        raise InputError('shells="auto": with a continuum the number of shells is to be given')
+    wide = None if continuum is None else tuple(int(n) for n in continuum)
+    return Request(per_shell, shape, tuple(free), background, range, positive, is_free, wide)
 
 
 def fit_picture(
@@ -196,8 +223,10 @@ def fit_picture(
         request = dataclasses.replace(request, free=kept)
     prepared = in_range(prepared, request.range, geometry)
     layout = request.layout(prepared, picture.off_scale is None)
-    model = Model(request.shells, layout)
-    if start is None:
+    model = Model(request.shells, layout, request.beside(prepared.data, geometry))
+    if start is None and model.continuum is not None:
+        values = start_beside(prepared, model, geometry, scale)
+    elif start is None:
         model, values = find_start(prepared, model, request, geometry, scale)
         request = dataclasses.replace(request, orders=tuple(s.orders for s in model.shells))
     else:
@@ -210,14 +239,14 @@ def fit_picture(
         fitted = PictureModel(prepared.data, model, values)
         # where shells may still be left out the search need not end
         is_first = request.count_is_free and len(model.shells) > 1
-        found = search(fitted, values, limits, added, _FIRST_SEARCH if is_first else _LAST_SEARCH)
+        iterations = _FIRST_SEARCH if is_first else _LAST_SEARCH
+        found, matrix, known = _searched(fitted, values, limits, added, iterations)
         if is_first:
             fitted, found = without_needless(fitted, found, limits, added)
             model = fitted.model
             request = dataclasses.replace(request, orders=tuple(s.orders for s in model.shells))
-        found = in_order(found, model)
-        matrix = covariance(found)
-        judged = _judged(prepared, fitted, found, matrix)
+            found, matrix, known = _finished(in_order(found, model))
+        judged = _judged(prepared, fitted, found, matrix, known)
         scale_error = float(np.sqrt(max(matrix[-1, -1], 0.0))) if _has_scale(matrix, model) else 0.0
         likely = min(judged.p_value, 1 - judged.p_value) > _UNLIKELY
         again = noise.revised(prepared, fitted, found.values, scale_error, likely)
@@ -236,18 +265,38 @@ def fit_picture(
     return Fitted(picture, prepared, request, fitted, found, matrix, judged)
 
 
+def _searched(
+    fitted: PictureModel, values: Values, limits: Limits, added: list[Term], iterations: int
+) -> tuple[Found, np.ndarray | None, float]:
+    """Where the search ends, and of it what `_finished` says."""
+    if fitted.model.continuum is not None:
+        free = freeform.search(fitted, values, limits)
+        return free.found, free.covariance, free.known
+    return _finished(in_order(search(fitted, values, limits, added, iterations), fitted.model))
+
+
+def _finished(found: Found) -> tuple[Found, np.ndarray | None, float]:
+    """A search, its covariance, and how many parameters the counts do not determine.
+
+    That number is of what prior and positivity determine.
+    """
+    matrix = covariance(found)
+    known = 0.0
+    if matrix is not None:
+        known = float(np.sum((found.information - found.evaluation.information) * matrix))
+    return found, matrix, known
+
+
 def _has_scale(matrix: np.ndarray | None, model: Model) -> TypeGuard[np.ndarray]:
     """Whether the exposure of the off picture has an error."""
     return matrix is not None and model.layout.off_scale
 
 
 def _judged(
-    prepared: Prepared, fitted: PictureModel, found: Found, matrix: np.ndarray | None
+    prepared: Prepared, fitted: PictureModel, found: Found, matrix: np.ndarray | None, known: float
 ) -> good.Goodness:
     """Judges a fit by the noise that it has."""
     matrix = np.zeros_like(found.information) if matrix is None else np.nan_to_num(matrix)
-    # parameters that prior and positivity, and not the counts, determine
-    known = float(np.sum((found.information - found.evaluation.information) * matrix))
     if prepared.noise.estimated or prepared.on is not None:
         return noise.judged(prepared, fitted, found.values, fitted.model.size - known)
     return good.judge(fitted, found.values, matrix, known)
@@ -363,6 +412,37 @@ def find_start(
     return model, scaled(found.values, model, factor, shift)
 
 
+def start_beside(
+    prepared: Prepared, model: Model, geometry: np.ndarray, off_scale: float
+) -> Values:
+    """Start values of shells on a continuum: the highest rings of a distribution of any form.
+
+    Raises:
+        InputError: fewer rings than shells are seen.
+    """
+    shells, continuum = model.shells, model.continuum
+    assert continuum is not None
+    alone = Values((), geometry, off_scale=off_scale, continuum=np.zeros(continuum.size))
+    if not shells:
+        return alone
+    whole = dataclasses.replace(model, shells=())
+    fitted = PictureModel(prepared.data, whole, alone)
+    free = freeform.search(fitted, alone, limits_for(prepared.data))
+    rings = freeform.rings(free, continuum, len(shells))
+    if len(rings) < len(shells):
+        raise InputError(
+            f"shells={len(shells)}: only {len(rings)} rings stand out from the continuum"
+        )
+    orders = (0, *continuum.orders)
+    values = []
+    for shell, ring in zip(shells, rings, strict=True):
+        own = dict(zip(orders, ring[2:], strict=True))
+        lengths = [ring[0], ring[1], 0.0][: shell.lengths]
+        values.append(np.array([*lengths, *(own.get(n, 0.0) for n in (0, *shell.orders))]))
+    found = free.found.values
+    return dataclasses.replace(found, shells=tuple(values))
+
+
 @dataclasses.dataclass(frozen=True)
 class Start:
     """Looks for shells in a small picture.
@@ -431,7 +511,8 @@ def in_order(found: Found, model: Model) -> Found:
     if (np.diff(order) > 0).all() or len({shell.size for shell in model.shells}) > 1:
         return found
     index = [i for place in order for i in range(*model.part(int(place)).indices(model.size))]
-    index = np.array(index + list(range(model.starts[-1], model.size)), int)
+    rest = range(model.starts[len(model.shells)], model.size)
+    index = np.array(index + list(rest), int)
     evaluation = dataclasses.replace(
         found.evaluation,
         score=found.evaluation.score[index],

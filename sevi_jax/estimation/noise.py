@@ -435,4 +435,7 @@ def scaled_values(values: Values, model: Model, ratio: float) -> Values:
     shells = []
     for shell, v in zip(model.shells, values.shells, strict=True):
         shells.append(np.array([*v[: shell.lengths], *(v[shell.lengths :] * ratio)]))
-    return dataclasses.replace(values, shells=tuple(shells), background=values.background * ratio)
+    return dataclasses.replace(
+        values, shells=tuple(shells), background=values.background * ratio,
+        continuum=values.continuum * ratio,
+    )  # fmt: skip

@@ -166,7 +166,7 @@ def search(
             information = information + curvature
         return found, objective, score, information
 
-    values = _inside(start, model, limits)
+    values = inside(start, model, limits)
     found, objective, score, information = evaluate(values)
     damping, count, reason = _DAMPING, 1, Reason.ITERATIONS
     while count < iterations:
@@ -209,30 +209,36 @@ def search(
 def _stepped(
     values: Values, step: np.ndarray, model: Model, limits: Limits
 ) -> tuple[Values, float]:
-    """Takes a step as far as the linear approximation reaches; also the share that was taken.
+    """Takes a step as far as the linear approximation reaches; also the share that was taken."""
+    vector = values.vector(model)
+    share = 1 / reach_of_step(vector, step, model)
+    moved = values.with_vector(vector + share * step, model)
+    return inside(moved, model, limits), share
+
+
+def reach_of_step(vector: np.ndarray, step: np.ndarray, model: Model) -> float:
+    """How many times a step is longer than the linear approximation reaches, at least 1.
 
     A radius moves by at most a sigma, a sigma by a factor of 2, the origin by the smallest width.
     """
-    reach, widths = [1.0], []
+    reach, widths, half = [1.0], [], 1.0
     for i, shell in enumerate(model.shells):
-        part, own = values.shells[i], step[model.part(i)]
+        part, own = vector[model.part(i)], step[model.part(i)]
         sigma = part[1] + (abs(part[2]) if shell.lengths == 3 else 0.0)
         widths.append(sigma)
+        half = max(half, part[0])
         reach += [abs(own[0]) / sigma, 2 * abs(own[1]) / part[1]]
         if shell.lengths == 3:
             reach.append(abs(own[2]) / sigma)
         reach.append(0.25 * abs(own[shell.lengths]) / max(part[shell.lengths], 1e-9))
     width = max(min(widths, default=1.0), 1.0)
-    half = max(1.0, *(v[0] for v in values.shells)) if values.shells else 1.0
     for k, index in enumerate(model.layout.geometry):
         own = abs(step[model.starts[-1] + k])
         reach.append(own * (1.0 if index < 2 else half / 2) / (_GEOMETRY_STEP * width))
-    share = 1 / max(reach)
-    moved = values.with_vector(values.vector(model) + share * step, model)
-    return _inside(moved, model, limits), share
+    return max(reach)
 
 
-def _inside(values: Values, model: Model, limits: Limits) -> Values:
+def inside(values: Values, model: Model, limits: Limits) -> Values:
     """Puts the parameters of shells into their ranges; N beta_n keep their beta_n."""
     shells = []
     for shell, old in zip(model.shells, values.shells, strict=True):

@@ -14,7 +14,8 @@ import numpy as np
 
 from sevi_jax.model import center, wide
 from sevi_jax.model import geometry as geo
-from sevi_jax.model.components import Grid, Shell, modes_of, shell_series
+from sevi_jax.model.components import Grid, Shell, shell_series
+from sevi_jax.model.continuum import Continuum
 from sevi_jax.model.means import EFFICIENCY_TERMS, Frame, Layout, chunk_means, evaluate_chunk
 from sevi_jax.model.pixels import CHUNK_BLOCKS, Chunk, Sorted, sort_pixels
 
@@ -35,6 +36,7 @@ _WIDE_REACH = 0.85
 _WIDE_SHIFT = 0.1
 _KEPT = 2**28  # bytes of matrices that are kept as long as the geometry does not move
 _SLOW_STEP = 0.4  # where a shell reaches the centre
+_CELLS_PER_KNOT = 2.0  # of a continuum
 _SLOW = 7.0  # a shell reaches the centre where R is less than so many widths
 
 
@@ -81,15 +83,22 @@ class Model:
     Attributes:
         shells: in no order.
         layout: the other free parameters.
+        continuum: a density of any form beside the shells.
     """
 
     shells: tuple[Shell, ...]
     layout: Layout
+    continuum: Continuum | None = None
+
+    @property
+    def components(self) -> tuple[Shell | Continuum, ...]:
+        """The shells and, behind them, the continuum."""
+        return self.shells if self.continuum is None else (*self.shells, self.continuum)
 
     @functools.cached_property
     def starts(self) -> tuple[int, ...]:
-        """Where in the vector each shell begins, and where all shells end."""
-        return tuple(int(x) for x in np.cumsum([0, *(shell.size for shell in self.shells)]))
+        """Where in the vector each component begins, and where all of them end."""
+        return tuple(int(x) for x in np.cumsum([0, *(part.size for part in self.components)]))
 
     @functools.cached_property
     def size(self) -> int:
@@ -100,7 +109,13 @@ class Model:
     def names(self) -> tuple[str, ...]:
         """Names of all entries, as results call them."""
         found = [name for i, shell in enumerate(self.shells) for name in shell.names(i + 1)]
+        found += [] if self.continuum is None else self.continuum.names()
         return (*found, *self.layout.columns)
+
+    @property
+    def beside(self) -> slice:
+        """Entries of the continuum."""
+        return slice(self.starts[len(self.shells)], self.starts[-1])
 
     def part(self, shell: int) -> slice:
         """Entries of a shell."""
@@ -117,6 +132,7 @@ class Values:
         background: ``[9]``, electrons per pixel.
         efficiency: ``[8]``.
         off_scale: exposure over that of the off picture.
+        continuum: I and I beta_n at the nodes, ``[size]``; empty without a continuum.
     """
 
     shells: tuple[np.ndarray, ...]
@@ -124,13 +140,19 @@ class Values:
     background: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(9))
     efficiency: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(EFFICIENCY_TERMS))
     off_scale: float = 1.0
+    continuum: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def components(self) -> tuple[np.ndarray, ...]:
+        """Parameters of `Model.components`."""
+        return (*self.shells, self.continuum) if len(self.continuum) else self.shells
 
     def vector(self, model: Model) -> np.ndarray:
         """The free ones, ``[P]``."""
         layout = model.layout
         return np.concatenate(
             [
-                *self.shells,
+                *self.components,
                 self.geometry[list(layout.geometry)],
                 self.background[: layout.background],
                 self.efficiency if layout.efficiency else [],
@@ -153,7 +175,8 @@ class Values:
         if layout.efficiency:
             efficiency = rest[count : count + EFFICIENCY_TERMS]
         scale = float(rest[-1]) if layout.off_scale else self.off_scale
-        return Values(shells, geometry, background, efficiency, scale)
+        continuum = np.array(vector[model.beside])
+        return Values(shells, geometry, background, efficiency, scale, continuum)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +235,7 @@ class PictureModel:
             if inside.any():
                 self.center = center.gather(
                     inside, row, column, counts, exposure, off, noise,
-                    min(v[1] for v in values.shells),
+                    min((v[1] for v in values.shells), default=np.inf),
                 )  # fmt: skip
                 self.outside = out = ~inside
                 distance, row, column = distance[out], row[out], column[out]
@@ -227,7 +250,7 @@ class PictureModel:
         )
         self.sorted_geometry = np.array(values.geometry)
         variance = data.variance if nodes == 1 else self._sharp_variance
-        self.grid = Grid(modes_of(self.model.shells), step, points, variance)
+        self.grid = Grid(self.model.layout.modes, step, points, variance)
         self._matrices: list[jax.Array] | None = None
         self.floor = FLOOR * max(float(counts.mean()), 1e-30)
 
@@ -244,10 +267,14 @@ class PictureModel:
 
     def _grid_for(self, values: Values) -> tuple[float, int]:
         """Step of the grid and nodes along each side of a pixel that some shells need."""
-        narrowest = min((v[1] for v in values.shells), default=1.0)
-        nodes = max([1, *(number for width, number in _NODES if narrowest < width and self.exact)])
+        narrowest = min((v[1] for v in values.shells), default=10.0)
+        # beside a continuum, whose nodes are a pixel apart, the blur stands for a pixel's width
+        exact = self.exact and self.model.continuum is None
+        nodes = max([1, *(number for width, number in _NODES if narrowest < width and exact)])
         width, least = np.hypot(narrowest, np.sqrt(self.data.variance)), _SMALLEST_STEP
         largest = _SLOW_STEP if self._is_slow(values) else _LARGEST_STEP
+        if self.model.continuum is not None:
+            largest = self.model.continuum.spacing / _CELLS_PER_KNOT
         step = max(width / _CELLS_PER_SIGMA, least)
         # few different steps: programs are compiled for the size of the grid
         if nodes > 1:
@@ -258,7 +285,7 @@ class PictureModel:
     def _is_slow(self, values: Values) -> bool:
         """Whether a shell reaches the pixels about the centre."""
         width = np.sqrt(self.data.variance)
-        return any(
+        return self.model.continuum is not None or any(
             v[0] - _SLOW * np.hypot(v[1], width) - (5.0 if v[1] < 5 else 0.0) < 0
             for v in values.shells
         )
@@ -266,10 +293,7 @@ class PictureModel:
     def central(self, values: Values, frame: Frame | None = None) -> tuple[jax.Array, jax.Array]:
         """Means of the central pixels ``[1, N]`` and their derivatives ``[N, P]``."""
         assert self.center is not None
-        found = [
-            center.central_series(*x, self.grid.modes, self._sharp_variance)
-            for x in self._shells(values)
-        ]
+        found = [_central(*x, self.grid.modes, self._sharp_variance) for x in self._parts(values)]
         series = functools.reduce(jnp.add, [x[0] for x in found])
         slopes = jnp.concatenate([x[1] for x in found], axis=-1)
         frame = self.frame(values) if frame is None else frame
@@ -289,16 +313,16 @@ class PictureModel:
         """Of the known blur alone, pixels^2."""
         return max(self.data.variance - _PIXEL_VARIANCE, 0.0)
 
-    def _shells(self, values: Values):
-        return zip(self.model.shells, values.shells, strict=True)
+    def _parts(self, values: Values):
+        return zip(self.model.components, values.components, strict=True)
 
     @staticmethod
     def _sum(series: list[jax.Array]) -> jax.Array:
         return functools.reduce(jnp.add, series, jnp.zeros((), jnp.float32))
 
-    def series(self, values: Values) -> tuple[jax.Array, list[jax.Array]]:
-        """Sum of the series of all shells ``[G, M]``, and the derivatives of each."""
-        found = [shell_series(*x, self.grid) for x in self._shells(values)]
+    def series(self, values: Values) -> tuple[jax.Array, list]:
+        """Sum of the series of all components ``[G, M]``, and the derivatives of each."""
+        found = [component_series(*x, self.grid) for x in self._parts(values)]
         return self._sum([x[0] for x in found]), [x[1] for x in found]
 
     def evaluate(self, values: Values, more: Sequence[np.ndarray] = ()) -> Evaluation:
@@ -451,6 +475,22 @@ class PictureModel:
         found = np.full(self.used.shape, np.nan)
         found[self.used] = flat
         return found.reshape(self.data.counts.shape)
+
+
+def component_series(component: Shell | Continuum, values: np.ndarray, grid: Grid):
+    """The series of a component of a model ``[G, M]``, and its derivatives ``[G, M, size]``."""
+    if isinstance(component, Shell):
+        return shell_series(component, values, grid)
+    columns = component.columns(grid)
+    return jnp.asarray(columns @ values.astype(np.float32)), columns
+
+
+def _central(component: Shell | Continuum, values: np.ndarray, modes, variance: float):
+    """The same, times s, at the distances of `center.distances`."""
+    if isinstance(component, Shell):
+        return center.central_series(component, values, modes, variance)
+    columns = component.central_columns(modes, variance)
+    return jnp.asarray(columns @ values.astype(np.float32)), columns
 
 
 def ideal_distance(row: np.ndarray, column: np.ndarray, geometry: np.ndarray) -> np.ndarray:

@@ -68,7 +68,7 @@ def cosine_transform(modes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     return np.cos(angle).astype(np.float32), matrix.astype(np.float32)
 
 
-def _legendre(x: jax.Array, orders: tuple[int, ...]) -> list[jax.Array]:
+def legendre_values(x: jax.Array, orders: tuple[int, ...]) -> list[jax.Array]:
     """P_n(x) of every order, by Bonnet's recurrence."""
     values = [jnp.ones_like(x), x]
     for n in range(1, max(orders)):
@@ -112,7 +112,7 @@ def series_at(
 
     value, slopes = radial(parameters), jax.jacfwd(radial)(parameters)
     measure = half[:, None] * weight * inverse / (2 * math.pi)
-    angles = _legendre(inverse[:, :, None] * cosine, kind.orders)
+    angles = legendre_values(inverse[:, :, None] * cosine, kind.orders)
     damping = [jnp.exp(-0.5 * n * (n + 1) * variance / (r * r))[..., None] for n in kind.orders]
     angles = [damp * term for damp, term in zip(damping, angles, strict=True)]
     along = (measure * value)[..., None]

@@ -12,6 +12,7 @@ from uncertainties import UFloat
 from sevi_jax.data.hot import without_defects
 from sevi_jax.data.picture import Picture
 from sevi_jax.data.values import meaning
+from sevi_jax.errors import InputError
 from sevi_jax.estimation import fitting
 from sevi_jax.estimation.causes import find_causes
 from sevi_jax.estimation.dispersion import overdispersion
@@ -20,6 +21,7 @@ from sevi_jax.estimation.reasons import reasons
 from sevi_jax.estimation.residuals import residual_of
 from sevi_jax.estimation.scoring import Reason
 from sevi_jax.estimation.wording import Cause
+from sevi_jax.model.picture_model import ideal_distance
 from sevi_jax.results import table
 from sevi_jax.results.calibration import Calibration, Energy
 from sevi_jax.results.correlated import constant, correlated
@@ -28,6 +30,7 @@ from sevi_jax.results.shell import FittedShell, shell_of
 from sevi_jax.results.spectrum import Spectrum, fit_spectrum
 
 if TYPE_CHECKING:
+    from sevi_jax.results.distribution import Distribution
     from sevi_jax.results.figures.style import Drawing
 
 _UNLIKELY = 1e-3  # p-value below which the model does not describe the picture
@@ -87,6 +90,12 @@ class Fit:
         from sevi_jax.results.figures.fits import draw
 
         return draw(self, kind)
+
+    def drawings(self) -> dict[str, bytes]:
+        """All figures by their kind, as PNG files."""
+        from sevi_jax.results.figures.fits import drawings
+
+        return drawings(self)
 
     def report(self, path: str | pathlib.Path) -> None:
         """Writes one HTML page with all numbers and figures inside."""
@@ -158,8 +167,16 @@ class Fit:
 
     @functools.cached_property
     def parameters(self) -> dict[str, UFloat]:
-        """Values of `names` with their errors, correlated."""
-        return dict(zip(self.names, correlated(self.values, self.covariance), strict=True))
+        """Values of `names` with their errors, correlated; without those of a continuum."""
+        place = self.place
+        own = correlated(self.values[place], self.covariance[np.ix_(place, place)])
+        return dict(zip((self.names[i] for i in place), own, strict=True))
+
+    @functools.cached_property
+    def place(self) -> np.ndarray:
+        """Where in `names` all lies that is not of a continuum."""
+        model = self.fitted.model.model
+        return np.delete(np.arange(model.size), model.beside)
 
     def _shell(self, number: int) -> FittedShell:
         model = self.fitted.model.model
@@ -171,6 +188,23 @@ class Fit:
     def shells(self) -> tuple[FittedShell, ...]:
         """The shells, inner first."""
         return tuple(self._shell(i) for i in range(len(self.fitted.model.model.shells)))
+
+    @functools.cached_property
+    def distribution(self) -> "Distribution | None":
+        """The density of any form beneath the shells; None where there is none."""
+        if self.fitted.model.model.continuum is None:
+            return None
+        from sevi_jax.results.distribution import Distribution
+
+        return Distribution(self)
+
+    @functools.cached_property
+    def reach(self) -> float:
+        """Largest distance of a pixel that was used from the origin, pixels."""
+        data, values = self.fitted.prepared.data, self.fitted.found.values
+        used = data.exposure.ravel() > 0
+        row, column = (x[used] for x in data.middles)
+        return float(ideal_distance(row, column, values.geometry).max())
 
     def _named(self, name: str, fixed: float) -> UFloat:
         return self.parameters[name] if name in self.parameters else constant(fixed)
@@ -248,7 +282,8 @@ class Fit:
         if self.p_value >= _UNLIKELY or not np.isfinite(self.p_value):
             return 1.0
         residual = residual_of(self.fitted.model, self.fitted.found.values)
-        return overdispersion(residual, len(self.names))
+        pixels = int((self.fitted.prepared.data.exposure > 0).sum())
+        return overdispersion(residual, round(pixels - self.fitted.goodness.degrees_of_freedom))
 
     @functools.cached_property
     def mean_electrons(self) -> np.ndarray:
@@ -263,6 +298,8 @@ class Fit:
     @functools.cached_property
     def causes(self) -> tuple[Cause, ...]:
         """Why the model does not describe the picture; looked for when they are first asked for."""
+        if self.distribution is not None:
+            return ()  # the tests are for shells
         return find_causes(self.fitted)
 
     @functools.cached_property
@@ -285,6 +322,8 @@ class Fit:
             )
         if not _UNLIKELY <= self.p_value <= 1 - _UNLIKELY and self.causes:
             return (*found, *(cause.sentence for cause in self.causes))
+        if self.distribution is not None:
+            return tuple(found)
         likely = bool(self.p_value >= _UNLIKELY)
         return (*found, *reasons(self.fitted, self.mean_electrons, self.dispersion, likely))
 
@@ -334,6 +373,7 @@ def fit(
     positive: bool = False,
     start: Any = None,
     prior: Any = None,
+    continuum: bool = False,
 ) -> Fit:
     """Fits shells to a picture by the likelihood of its counts.
 
@@ -351,15 +391,32 @@ def fit(
         positive: whether densities of directions are kept from falling below 0.
         start: values to begin at.
         prior: a Gaussian prior of the parameters.
+        continuum: whether a density of any form, of the orders of the shells, lies beneath the
+            shells; it is `Fit.distribution`.
 
     Raises:
         InputError: an argument or the picture is not what is expected; one line says what is.
+    """
+    picture = known_picture(picture, polarisation)
+    wide = None
+    if continuum:
+        if start is not None or prior is not None or positive:
+            raise InputError("continuum=True: start, prior and positive are for shells alone")
+        wide = sorted({n for own in orders for n in ([own] if isinstance(own, int) else own)})
+    request = fitting.request_of(shells, orders, shape, free, background, range, positive, wide)
+    return Fit(fitting.fit_picture(picture, request, start, prior))
+
+
+def known_picture(picture: Picture | np.ndarray, polarisation: float | str | None) -> Picture:
+    """The picture of an argument, which may be an array of values.
+
+    Raises:
+        InputError: the values or the polarisation are not what is expected.
     """
     if not isinstance(picture, Picture):
         known = meaning("picture", np.asarray(picture))
         picture = Picture(known.counts, noise=known.noise, notes=known.notes)
         picture = without_defects(picture)
-    if polarisation is not None:
-        picture = dataclasses.replace(picture, polarisation=fitting.angle_of(polarisation))
-    request = fitting.request_of(shells, orders, shape, free, background, range, positive)
-    return Fit(fitting.fit_picture(picture, request, start, prior))
+    if polarisation is None:
+        return picture
+    return dataclasses.replace(picture, polarisation=fitting.angle_of(polarisation))

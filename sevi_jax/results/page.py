@@ -1,4 +1,4 @@
-"""Fits as one HTML page with their figures inside, to send to a colleague."""
+"""Fits and distributions as one HTML page with their figures inside, to send to a colleague."""
 
 import base64
 import html
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from sevi_jax.data.outputs import GENERATOR
 from sevi_jax.data.replacing import replacing
 from sevi_jax.provenance import revision, versions
-from sevi_jax.results.table import html_table
 
 if TYPE_CHECKING:
+    from sevi_jax.results.distribution import Distribution
     from sevi_jax.results.fit import Fit
 
 _STYLE = """
@@ -25,29 +25,27 @@ img { max-width: 100%; }
 footer { margin-top: 3em; }
 """
 _INTRODUCTION = (
-    "The likelihood of shells was fitted to the counts. Every number is given with its standard "
-    "error. The distribution of directions is I = (1 + Σ beta<sub>n</sub> P<sub>n</sub>(cos θ)) / "
-    "4π, the literature's convention. Points are (row, column) in pixels from the picture's "
-    "corner; a half-width is half of its longer side."
+    "The likelihood of shells or of a density of any form was fitted to the counts. Every number "
+    "is given with its standard error. The distribution of directions is I = (1 + Σ beta<sub>n"
+    "</sub> P<sub>n</sub>(cos θ)) / 4π, the literature's convention. Points are (row, column) in "
+    "pixels from the picture's corner; a half-width is half of its longer side."
 )
 
 
-def part(fit: "Fit", drawings: dict[str, bytes] | None = None) -> str:
-    """The part of a page that shows one fit.
+def part(result: "Fit | Distribution", drawings: dict[str, bytes] | None = None) -> str:
+    """The part of a page that shows one fit or distribution.
 
     Args:
-        fit: what is shown.
+        result: what is shown.
         drawings: its figures as PNG files, where they are drawn already.
     """
     if drawings is None:
-        from sevi_jax.results.figures.fits import drawings as draw
-
-        drawings = draw(fit)
+        drawings = result.drawings()
     images = []
     for kind, data in drawings.items():
         encoded = base64.b64encode(data).decode("ascii")
         images.append(f'<p><img alt="{kind}" src="data:image/png;base64,{encoded}"></p>')
-    return f"<h2>{html.escape(fit.name)}</h2>{html_table(fit)}{''.join(images)}"
+    return f"<h2>{html.escape(result.name)}</h2>{result._repr_html_()}{''.join(images)}"
 
 
 def write_parts(path: str | pathlib.Path, parts: Iterable[str]) -> None:
@@ -56,9 +54,8 @@ def write_parts(path: str | pathlib.Path, parts: Iterable[str]) -> None:
     text = (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         f"{GENERATOR}"
-        f"{GENERATOR}"
-        f"<title>Velocity-map image: fitted shells</title><style>{_STYLE}</style></head><body>"
-        f"<h1>Shells in velocity-map images</h1><p>{_INTRODUCTION}</p>"
+        f"<title>Velocity-map images</title><style>{_STYLE}</style></head><body>"
+        f"<h1>Velocity-map images</h1><p>{_INTRODUCTION}</p>"
         + "".join(parts)
         + f"<footer>{html.escape(made)}; revision {html.escape(revision() or 'unknown')}</footer>"
         "</body></html>\n"
@@ -67,6 +64,6 @@ def write_parts(path: str | pathlib.Path, parts: Iterable[str]) -> None:
         temporary.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
 
 
-def write_page(path: str | pathlib.Path, fits: Iterable["Fit"]) -> None:
-    """Writes a page of fits with all their figures."""
-    write_parts(path, map(part, fits))
+def write_page(path: str | pathlib.Path, results: Iterable["Fit | Distribution"]) -> None:
+    """Writes a page of fits and distributions with all their figures."""
+    write_parts(path, map(part, results))

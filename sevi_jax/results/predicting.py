@@ -22,6 +22,7 @@ from sevi_jax.results import energies, record
 
 if TYPE_CHECKING:
     from sevi_jax.network.run import Run
+    from sevi_jax.results.distribution import Distribution
     from sevi_jax.results.fit import Fit
 
 _ORDERS = set(range(1, 25))
@@ -90,10 +91,11 @@ def check_outputs(inputs: list[pathlib.Path], output: pathlib.Path, figures: boo
     """
     answers.check_answer_path(output)
     written = [output]
-    written += [electrons for _, electrons in _electrons_of(inputs, output)]
+    written += [electrons for _, electrons in electrons_of(inputs, output)]
     if figures:
         written.append(output.with_suffix(".html"))
-    kinds = r"(\w+\.png|spectrum\.csv)" if figures else r"spectrum\.csv"
+    kinds = r"(spectrum|distribution)\.csv"
+    kinds = rf"(\w+\.png|{kinds})" if figures else kinds
     figure = re.compile(re.escape(output.stem) + r"_\d+_" + kinds)
     if output.parent.is_dir():
         written += [path for path in output.parent.iterdir() if figure.fullmatch(path.name)]
@@ -128,14 +130,14 @@ def predict_files(
         record.check_course(options.orders)
     # fits that start from a network name it too
     source = record.source_of_fits() if run is None else run.source
-    written = _Answers(output, fits and options.figures, source, options.scale)
-    electrons = dict(_electrons_of(inputs, output))
+    written = Answers(output, fits and options.figures, source, options.scale)
+    electrons = dict(electrons_of(inputs, output))
     try:
         for path in inputs:
             with written.problems(str(path)):
-                path = _events_of(path, electrons.get(path))
+                path = events_of(path, electrons.get(path))
                 kind = kind_of(path)
-                for picture in _pictures(path, kind, run, fits, options):
+                for picture in pictures_of(path, kind, run, fits, options):
                     with written.problems(picture.name):
                         if fits:
                             found = _fit(picture, kind, run, options)
@@ -164,7 +166,7 @@ def _run(workdir: pathlib.Path | None, options: Options) -> "Run | None":
     return run
 
 
-class _Answers:
+class Answers:
     """What has been found so far, on the disk as soon as it is there.
 
     Args:
@@ -172,6 +174,7 @@ class _Answers:
         figures: whether figures and a page are made.
         source: what makes them, for the files.
         scale: of energies; with it every fit has its spectrum beside the answer.
+        command: its name in messages.
     """
 
     def __init__(
@@ -180,7 +183,9 @@ class _Answers:
         figures: bool,
         source: Mapping[str, Any],
         scale: energies.EnergyScale | None = None,
+        command: str = "sevi_jax.predict",
     ):
+        self.command = command
         self.output, self.figures, self.source, self.scale = output, figures, source, scale
         self.records: list[dict[str, Any]] = []
         self.parts: list[str] = []
@@ -200,29 +205,28 @@ class _Answers:
     def _say(self, message: str, name: str) -> None:
         self.failed = True
         where = "" if name in message or pathlib.Path(name).name in message else f"{name}: "
-        print(f"sevi_jax.predict: {where}{message}", file=sys.stderr, flush=True)
+        print(f"{self.command}: {where}{message}", file=sys.stderr, flush=True)
 
-    def add(self, found: dict[str, Any], fit: "Fit | None") -> None:
-        """Takes the answer for a picture, with its fit."""
+    def add(self, found: dict[str, Any], fit: "Fit | Distribution | None") -> None:
+        """Takes the answer for a picture, with its fit or distribution."""
         spectrum = None
         if fit is not None and self.scale is not None:
             spectrum = fit.spectrum(
                 self.scale.calibration, self.scale.photon_energy, self.scale.unit
             )
-            path = self._beside("spectrum.csv")
+            path = self.beside("spectrum.csv")
             spectrum.save(path)
             print(f"  spectrum: {path}", flush=True)
         if fit is not None and self.figures:
             from sevi_jax.results import page
-            from sevi_jax.results.figures.fits import drawings
             from sevi_jax.results.figures.style import png
 
-            drawn = drawings(fit)
+            drawn = fit.drawings()
             if spectrum is not None:
                 drawn["spectrum"] = png(spectrum.plot())
             paths = []
             for kind, data in drawn.items():
-                paths.append(self._beside(f"{kind}.png"))
+                paths.append(self.beside(f"{kind}.png"))
                 with replacing(paths[-1]) as temporary:
                     temporary.write_bytes(data)
             print("  figures: " + ", ".join(map(str, paths)), flush=True)
@@ -231,7 +235,7 @@ class _Answers:
         if time.monotonic() >= self._next:
             self._write()
 
-    def _beside(self, ending: str) -> pathlib.Path:
+    def beside(self, ending: str) -> pathlib.Path:
         """A file of the picture whose answer is the next one."""
         return self.output.with_name(f"{self.output.stem}_{len(self.records) + 1}_{ending}")
 
@@ -270,7 +274,7 @@ def _with_energies(fit: "Fit", scale: energies.EnergyScale | None) -> dict[str, 
     return energies.add_energies(found, fit, *arguments)
 
 
-def _electrons_of(
+def electrons_of(
     inputs: list[pathlib.Path], output: pathlib.Path
 ) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
     """The files of camera frames, and where the electrons found on them are kept.
@@ -290,7 +294,7 @@ def _electrons_of(
         yield path, output.with_name(f"{name}_electrons.h5")
 
 
-def _events_of(path: pathlib.Path, electrons: pathlib.Path | None) -> pathlib.Path:
+def events_of(path: pathlib.Path, electrons: pathlib.Path | None) -> pathlib.Path:
     """The file itself, or of a file of camera frames the electrons that were found on them."""
     if electrons is None:
         return path
@@ -315,7 +319,7 @@ def kind_of(path: pathlib.Path) -> str:
         return "images"
 
 
-def _pictures(
+def pictures_of(
     path: pathlib.Path, kind: str, run: "Run | None", fits: bool, options: Options
 ) -> Iterator[Picture]:
     """The pictures of a file, with what the user knows of them."""

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from uncertainties import UFloat
 
 from sevi_jax.errors import InputError
@@ -63,9 +64,9 @@ def fit_record(fit: "Fit") -> dict[str, Any]:
         "polarisation_degrees_error": fit.angle.std_dev if "angle" in free else None,
         "ellipse": ellipse,
         "shells": [_shell(shell, unit) for shell in fit.shells],
-        "names": list(fit.names),
-        "values": fit.values.tolist(),
-        "covariance": fit.covariance.tolist(),
+        "names": list(fit.parameters),
+        "values": fit.values[fit.place].tolist(),
+        "covariance": fit.covariance[np.ix_(fit.place, fit.place)].tolist(),
     }
 
 

@@ -67,7 +67,8 @@ def other_parameters(fit: "Fit") -> dict[str, UFloat]:
     count = sum(
         len(shell.beta) + 3 + (shell.tail is not None) for shell in fit.shells
     )  # shells come first in the vector
-    return {n: fit.parameters[n] for n in fit.names[count:] if n not in _OWN_ROWS}
+    others = list(fit.parameters.items())[count:]
+    return {name: value for name, value in others if name not in _OWN_ROWS}
 
 
 def headline(fit: "Fit") -> str:

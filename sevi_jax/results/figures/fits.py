@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax.errors import InputError
-from sevi_jax.model.components import shell_series
 from sevi_jax.model.means import smooth_terms
-from sevi_jax.model.picture_model import ideal_distance
+from sevi_jax.model.picture_model import component_series, ideal_distance
 from sevi_jax.results.figures.pictures import fit_picture
 from sevi_jax.results.figures.rings import radial_profile
 from sevi_jax.results.figures.shells import beta_values, densities
@@ -105,7 +104,8 @@ def _picture(fit: "Fit") -> Drawing:
     rings = [
         to_detector(circle * shell.radius.nominal_value, geometry) + middle for shell in fit.shells
     ]
-    farthest = 1.1 * max((shell.radius.nominal_value for shell in fit.shells), default=0.0)
+    largest = max((shell.radius.nominal_value for shell in fit.shells), default=0.0)
+    farthest = 1.1 * largest or 0.45 * min(fit.shape)
     axis = to_detector(np.array([[-farthest, 0.0], [farthest, 0.0]]), geometry) + middle
     return fit_picture(pixels.counts, pixels.mean, pixels.variance, pixels.used, rings, axis)
 
@@ -125,8 +125,8 @@ def _rings(fit: "Fit") -> Drawing:
     exposure = model.data.exposure.ravel()[used]
     middle, grid = np.arange(first, last) + 0.5, model.grid
     parts = [
-        np.interp(middle, grid.distances, np.asarray(shell_series(shell, v, grid)[0])[:, 0])
-        for shell, v in zip(model.model.shells, values.shells, strict=True)
+        np.interp(middle, grid.distances, np.asarray(component_series(part, v, grid)[0])[:, 0])
+        for part, v in zip(model.model.shells, values.shells, strict=True)
     ]
     shells = np.array(parts).reshape(-1, len(middle)) * total(exposure)
     background = np.zeros(len(middle))
@@ -140,7 +140,10 @@ def _rings(fit: "Fit") -> Drawing:
     # varies, the parts add up to the mean
     sum_of_parts = shells.sum(0)
     share = (mean - background) / np.where(sum_of_parts > 0, sum_of_parts, 1.0)
-    shells = shells * np.where(sum_of_parts > 1e-6 * mean.max(), np.maximum(share, 0.0), 1.0)
+    if fit.distribution is None:
+        shells = shells * np.where(sum_of_parts > 1e-6 * mean.max(), np.maximum(share, 0.0), 1.0)
+    elif len(shells):
+        background = np.maximum(mean - sum_of_parts, 0.0)  # all that is beneath the shells
     radius = np.array([shell.radius.nominal_value for shell in fit.shells])
     edges = np.arange(first, last + 1).astype(np.float64)
     return radial_profile(edges, counts, mean, variance, shells, background, radius)

@@ -1,0 +1,101 @@
+"""The search of a distribution of any form: its chain rule, its penalty and its scales."""
+
+import numpy as np
+import pytest
+
+from sevi_jax.estimation.freeform import Differences, Smooth
+from sevi_jax.model.continuum import Continuum
+from sevi_jax.model.means import Layout
+from sevi_jax.model.picture_model import Model
+from sevi_jax.physics.series import modes_for
+
+
+@pytest.fixture
+def smooth():
+    continuum = Continuum(16.0, 1.0, (1, 2))
+    model = Model((), Layout(modes_for(continuum.orders), (0, 1), 1), continuum)
+    rng = np.random.default_rng(3)
+    found = Smooth(model, rng.normal(0.5, 1.0, continuum.count), 0.3)
+    for differences in found.differences:
+        differences.variance = rng.uniform(0.1, 2.0, differences.number)
+    return found
+
+
+@pytest.fixture
+def vector(smooth):
+    rng = np.random.default_rng(4)
+    found = rng.normal(0.0, 1.0, smooth.size)
+    for part in smooth.betas:
+        found[part] = rng.uniform(-0.3, 0.3, smooth.count)
+    return found
+
+
+def slopes_of(function, vector, step=1e-5):
+    """Central differences of a function of a vector."""
+    found = []
+    for unit in np.eye(len(vector)) * step:
+        found.append((function(vector + unit) - function(vector - unit)) / (2 * step))
+    return np.array(found)
+
+
+def test_chain_rule(smooth, vector):
+    rng = np.random.default_rng(5)
+    root = rng.normal(size=(smooth.size, smooth.size))
+    information, target = root @ root.T, rng.normal(size=smooth.size)
+
+    def half(v):
+        off = smooth.amplitudes(v) - target
+        return 0.5 * off @ information @ off
+
+    score = -information @ (smooth.amplitudes(vector) - target)
+    slope, matrix = smooth.pulled(vector, score, information)
+    np.testing.assert_allclose(slope, -slopes_of(half, vector), rtol=1e-5, atol=1e-4)
+    jacobian = slopes_of(smooth.amplitudes, vector).T
+    np.testing.assert_allclose(matrix, jacobian.T @ information @ jacobian, rtol=1e-5, atol=1e-4)
+    covariance = np.linalg.inv(root @ root.T + np.eye(smooth.size))
+    pushed = smooth.pushed(vector, covariance)
+    np.testing.assert_allclose(pushed, jacobian @ covariance @ jacobian.T, rtol=1e-5, atol=1e-6)
+
+
+def test_slope_and_curvature_of_the_penalty(smooth, vector):
+    _, slope, curvature = smooth.penalty(vector)
+    expected = -slopes_of(lambda v: smooth.penalty(v)[0], vector)
+    np.testing.assert_allclose(slope, expected, rtol=1e-5, atol=1e-5)
+    expected = -slopes_of(lambda v: smooth.penalty(v)[1], vector)
+    np.testing.assert_allclose(curvature, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_negative_densities_have_no_chance(smooth, vector):
+    part = smooth.betas[1]
+    vector[part] = 2.5  # 1 + beta P_2 is negative at 90 degrees from beta = 2 on
+    assert smooth.penalty(vector)[0] == np.inf
+    vector[part] = 0.5
+    step = np.zeros(smooth.size)
+    step[part] = 10.0
+    kept = vector + smooth.share(vector, step) * step
+    assert np.isfinite(smooth.penalty(kept)[0])
+
+
+def test_gaussian_rings_are_smooth():
+    # log I of a Gaussian ring is a parabola: all third differences are 0
+    differences = Differences(40, 3, np.inf)
+    log_intensity = -0.5 * ((np.arange(40.0) - 17.3) / 2.6) ** 2
+    np.testing.assert_allclose(differences.of(log_intensity), 0, atol=1e-10)
+    assert np.abs(log_intensity @ differences.precision() @ log_intensity) < 1e-10
+
+
+def test_scales_are_found_where_values_are_known():
+    rng = np.random.default_rng(6)
+    number = 400
+    true = np.where(np.arange(number) < number / 2, 0.03, 0.6)
+    values = np.cumsum(np.cumsum(rng.normal(size=number) * true))
+    differences = Differences(number, 2, np.inf)
+    exact = np.zeros((number, number))
+    differences.revise(values, exact)
+    # 7 numbers of the window, and all together count as 3: for numbers that are known exactly the
+    # variance is (7 v + 3 mean) / 10, v being the mean of 7 squares of a relative error of 0.53
+    mean = np.mean(true**2)
+    for half in (slice(0, 190), slice(205, None)):
+        expected = 0.7 * true[half][0] ** 2 + 0.3 * mean
+        found = differences.variance[half].mean()
+        assert found == pytest.approx(expected, rel=0.25)  # 5 of its own standard deviations
