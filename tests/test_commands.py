@@ -129,7 +129,7 @@ def test_own_answer_is_replaced_and_the_network_named(folder):
 
 
 def test_frames_of_the_same_name_keep_their_electrons_apart(tmp_path):
-    from sevi_jax.results.predicting import _electrons_of
+    from sevi_jax.results.predicting import electrons_of
 
     frames = np.zeros((1, 128, 128), np.uint8)
     inputs = [tmp_path / "a/run.h5", tmp_path / "b/run.h5"]
@@ -137,7 +137,7 @@ def test_frames_of_the_same_name_keep_their_electrons_apart(tmp_path):
         path.parent.mkdir()
         with h5py.File(path, "w") as file:
             file["FinalImage"] = small.rows(ImageId=np.zeros(1, "i4"), Image=frames)
-    found = dict(_electrons_of(inputs, tmp_path / "answer.json"))
+    found = dict(electrons_of(inputs, tmp_path / "answer.json"))
     assert list(found) == inputs
     assert len(set(found.values())) == 2
 

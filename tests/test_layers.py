@@ -7,8 +7,8 @@ import pytest
 
 import sevi_jax
 
-COMMANDS = {"calibrate", "detect", "train", "evaluate", "predict", "synthesize"}
-COMMANDS |= {"__main__", "commands"}
+COMMANDS = {"calibrate", "detect", "train", "evaluate", "invert", "predict", "synthesize"}
+COMMANDS |= {"__main__", "commands", "picture_flags"}
 FIRST = {"errors", "locks", "config", "prng", "memory", "provenance", "physics", "data"}
 # What a unit may import besides itself; two halves stand on one physics and meet at the results.
 MAY_IMPORT = {

@@ -24,7 +24,10 @@ def loaded(names, statement):
 
 
 def test_public_names():
-    names = ["Calibration", "Fit", "Picture", "calibrate", "fit", "load", "load_all", "simulate"]
+    names = [
+        "Calibration", "Distribution", "Fit", "Picture", "calibrate", "fit", "invert", "load",
+        "load_all", "simulate",
+    ]  # fmt: skip
     assert sorted(sevi_jax.__all__) == names
     assert set(names) <= set(dir(sevi_jax))
     for name in names:

@@ -18,7 +18,6 @@ import math
 
 import numpy as np
 import scipy.linalg
-import scipy.signal
 from numpy.polynomial import legendre
 
 from sevi_jax.estimation.scoring import Found, Limits, Reason, inside, reach_of_step
@@ -353,10 +352,12 @@ def rings(free: FoundFree, continuum: Continuum, number: int) -> list[np.ndarray
     Returns:
         Of every ring R, sigma, electrons and electrons times beta_n, ``[3 + L]``.
     """
+    from scipy.signal import find_peaks  # takes half a second to load
+
     count, nodes = continuum.count, continuum.nodes
     values = free.found.values.continuum.reshape(-1, count)
     error = np.sqrt(np.diagonal(free.covariance)[-continuum.size :][:count])
-    peaks, about = scipy.signal.find_peaks(values[0], prominence=0.0, width=0.0)
+    peaks, about = find_peaks(values[0], prominence=0.0, width=0.0)
     # the error of a sum over the ring grows as the root of its width, its height as the width
     weight = about["prominences"] / error[peaks] * np.sqrt(about["widths"])
     best = np.sort(np.argsort(-weight)[:number])
