@@ -129,30 +129,26 @@ def judge(
         covariance: of the vector, ``[P, P]``.
         known: how many parameters a prior, and not the counts, determines.
     """
-    total, slopes = picture.series(values)
     frame, layout = picture.frame(values), picture.model.layout
     # the likelihood is continued below a floor that is too high for a p-value
     frame = dataclasses.replace(frame, floor=frame.floor * (_FLOOR / FLOOR))
-    explicit = [_explicit(frame.floor, *part) for part in picture.explicit(values)]
-    size = len(covariance)
-    projected = np.zeros(size)
-    for *_, cross, _, _, jacobian in explicit:
-        projected += cross @ jacobian
+    explicit = list(picture.explicit(values))
     chunks = picture.sorted.chunks if layout.nodes == 1 else []
+    total, slopes = picture.series(values) if chunks else (jnp.zeros(()), [])
     first = [_first_pass(total, frame, chunk, layout) for chunk in chunks]
+    pixels = [_first_of_pixels(*part, frame.floor) for part in explicit]
     half, one, two = (
-        sum(float(np.asarray(p[i], np.float64).sum()) for p in (*first, *explicit))
-        for i in range(3)
+        sum(float(np.asarray(p[i], np.float64).sum()) for p in (*first, *pixels)) for i in range(3)
     )
+    size = len(covariance)
+    projected = sum((np.asarray(p[3], np.float64) for p in pixels), np.zeros(size))
     features = len(picture.grid.modes) + len(layout.columns)
     if chunks:
         nothing = np.zeros((len(chunks[0].cell), features, features), np.float32)
         projected += picture.contract([(p[3], p[4], nothing) for p in first], slopes)[0]
     b = covariance @ projected
-    weighted = np.zeros((size, size))
-    for *_, mean, third, jacobian in explicit:
-        weight = (third - jacobian @ b) / mean**2
-        weighted += (jacobian * weight[:, None]).T @ jacobian.astype(np.float64)
+    of_pixels = [_second_of_pixels(*part, frame.floor, np.float32(b)) for part in explicit]
+    weighted = sum((np.asarray(x, np.float64) for x in of_pixels), np.zeros((size, size)))
     if chunks:
         shells = picture.model.starts[-1]
         directional = np.zeros(total.shape, np.float32)
@@ -164,32 +160,37 @@ def judge(
         weighted += picture.contract([(empty, np.zeros(len(own)), s) for s in second], slopes)[1]
     expected = one - 0.5 * float(np.einsum("ij,ji->", weighted, covariance))
     variance = max(two - float(projected @ b), 1e-3 * two)
-    pixels = int(picture.used.sum())
-    freedom = pixels - (len(b) - known)
+    freedom = int(picture.used.sum()) - (len(b) - known)
     deviance = 2 * half
     return Goodness(deviance, freedom, expected, variance, upper_tail(deviance, expected, variance))
 
 
+def _of_pixels(chunk: Chunk, mean: jax.Array, floor: jax.Array) -> list[jax.Array]:
+    """Mean as it is held, half the deviance and the four moments; 0 where a pixel is not used."""
+    used = chunk.exposure > 0
+    held = jnp.where(used, jnp.maximum(mean, floor * chunk.exposure), 1.0)
+    found = [half_deviance(held, chunk.counts), *_moments(held)]
+    return [held, *(jnp.where(used, x, 0.0) for x in found)]
+
+
 @jax.jit
-def _of_pixels(mean: jax.Array, chunk: Chunk, floor: jax.Array) -> list[jax.Array]:
-    """Held mean, half deviance and the four moments of every pixel."""
-    held = jnp.where(chunk.exposure > 0, jnp.maximum(mean, floor * chunk.exposure), 1.0)
-    return [held, half_deviance(held, chunk.counts), *_moments(held)]
+def _first_of_pixels(chunk: Chunk, mean: jax.Array, jacobian: jax.Array, floor: jax.Array):
+    """As `_first_pass`, of pixels with derivatives of their own; R' k11 by the vector."""
+    held, half, one, two, cross, _ = _of_pixels(chunk, mean, floor)
+    pull = (cross / held).ravel()
+    return half, one, two, jnp.matmul(pull, jacobian, precision="highest")
 
 
-def _explicit(
-    floor: jax.Array, chunk: Chunk, mean: np.ndarray, jacobian: np.ndarray
-) -> list[np.ndarray]:
-    """What `judge` needs of pixels whose derivatives are known one by one.
-
-    Returns:
-        half the deviance, its mean and variance, covariance with the count over the mean, mean and
-        third cumulant, each ``[N]``, and the derivatives ``[N, P]``, of the pixels that are used.
-    """
-    used = (np.asarray(chunk.exposure) > 0).ravel()
-    found = _of_pixels(jnp.asarray(mean), chunk, floor)
-    held, half, one, two, cross, third = (np.asarray(x, np.float64).ravel()[used] for x in found)
-    return [half, one, two, cross / held, held, third, jacobian[used]]
+@jax.jit
+def _second_of_pixels(
+    chunk: Chunk, mean: jax.Array, jacobian: jax.Array, floor: jax.Array, b: jax.Array
+):
+    """As `_second_pass`: the sum of w J J', ``[P, P]``."""
+    held, *_, third = _of_pixels(chunk, mean, floor)
+    along = jnp.matmul(jacobian, b, precision="highest").reshape(mean.shape)
+    weight = jnp.where(chunk.exposure > 0, (third - along) / (held * held), 0.0)
+    weighted = jacobian * weight.ravel()[:, None]
+    return jnp.matmul(weighted.T, jacobian, precision="highest")
 
 
 def judge_by_parts(

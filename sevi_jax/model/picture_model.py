@@ -17,7 +17,7 @@ from sevi_jax.model import geometry as geo
 from sevi_jax.model.components import Grid, Shell, shell_series
 from sevi_jax.model.continuum import Continuum
 from sevi_jax.model.means import EFFICIENCY_TERMS, Frame, Layout, chunk_means, evaluate_chunk
-from sevi_jax.model.pixels import CHUNK_BLOCKS, Chunk, Sorted, sort_pixels
+from sevi_jax.model.pixels import CHUNK_BLOCKS, LANES, Chunk, Sorted, sort_pixels
 
 _PIXEL_VARIANCE = 1 / 12  # pixels^2, of a uniform density over a pixel
 FLOOR = 1e-4  # of the mean count: the likelihood is continued below
@@ -29,12 +29,14 @@ _FINER = 0.7  # of its step: where a finer grid is needed, pixels are sorted aga
 # Pixels of shells narrower than this are integrated over, with so many nodes along each side.
 _NODES = ((1.25, 3), (0.5, 4), (0.25, 6))
 _WIDE_STEPS = {3: 0.1, 4: 0.06, 6: 0.06}  # of the grid, pixels, by the number of nodes
-# Of a picture whose pixels are integrated over, all in pixels: the width of a block's cell, how far
+# Of a picture whose pixels are integrated over, all in pixels: widths of a block's cell, how far
 # around it the block sees, and how far the geometry may move before pixels are sorted again.
-_WIDE_CELL = 0.5
+_WIDE_CELLS = (0.25, 0.5, 1.0)
 _WIDE_REACH = 0.85
 _WIDE_SHIFT = 0.1
-_KEPT = 2**28  # bytes of matrices that are kept as long as the geometry does not move
+_KEPT = 2**27  # bytes of matrices that are kept as long as the geometry does not move
+_MANY = 3  # sets of matrices are kept
+_matrices: dict[tuple, list[jax.Array]] = {}
 _SLOW_STEP = 0.4  # where a shell reaches the centre
 _CELLS_PER_KNOT = 2.0  # of a continuum
 _SLOW = 7.0  # a shell reaches the centre where R is less than so many widths
@@ -216,7 +218,10 @@ class PictureModel:
         step, nodes = self._grid_for(values)
         reach, cells, chunk_blocks = 0, 1, CHUNK_BLOCKS
         if nodes > 1:
-            reach, cells = int(np.ceil(_WIDE_REACH / step)), max(1, round(_WIDE_CELL / step))
+            reach = int(np.ceil(_WIDE_REACH / step))
+            # cells of so many pixels that a block of them is filled
+            width = LANES * np.hypot(*data.counts.shape) / data.counts.size
+            cells = max(1, round(min(w for w in _WIDE_CELLS if w >= min(width, 1.0)) / step))
             chunk_blocks = wide.CHUNK_BLOCKS
         layout = dataclasses.replace(self.model.layout, nodes=nodes, reach=reach, cells=cells)
         self.model = dataclasses.replace(self.model, layout=layout)
@@ -382,16 +387,26 @@ class PictureModel:
         Matrices are kept where the geometry is not free and they are not too large.
         """
         chunks, layout = self.sorted.chunks, self.model.layout
-        size = 4 * len(self.sorted.place.ravel()) * len(layout.modes) * wide.window_points(layout)
+        size = 4 * self.sorted.place.size * len(layout.modes) * wide.window_points(layout)
         if layout.geometry or size > _KEPT:
             for chunk in chunks:
                 yield wide.matrix(chunk, frame.geometry, frame.step, layout), chunk
             return
         if self._matrices is None:
-            self._matrices = [wide.matrix(c, frame.geometry, frame.step, layout) for c in chunks]
+            # that of another picture whose pixels lie in the same blocks will do
+            shape, place = self.data.counts.shape, self.sorted.place.tobytes()
+            key = (layout, self.grid.step, shape, self.used.tobytes(), self.outside.tobytes(),
+                   place, np.asarray(frame.geometry).tobytes())  # fmt: skip
+            if key not in _matrices:
+                while len(_matrices) >= _MANY:
+                    _matrices.pop(next(iter(_matrices), None), None)
+                _matrices[key] = [
+                    wide.matrix(c, frame.geometry, frame.step, layout) for c in chunks
+                ]
+            self._matrices = _matrices[key]
         yield from zip(self._matrices, chunks, strict=True)
 
-    def explicit(self, values: Values) -> Iterator[tuple[Chunk, np.ndarray, np.ndarray]]:
+    def explicit(self, values: Values) -> Iterator[tuple[Chunk, jax.Array, jax.Array]]:
         """Pixels whose derivatives are computed one by one: the central ones, and wide ones.
 
         Yields:
@@ -405,11 +420,11 @@ class PictureModel:
                 mean, jacobian = wide.means(
                     matrix, moved(chunk), total, columns, frame, chunk, layout
                 )
-                flat = np.moveaxis(np.asarray(jacobian), 1, 2)
-                yield chunk, np.asarray(mean), flat.reshape(-1, flat.shape[-1])
+                flat = jnp.moveaxis(jacobian, 1, 2)
+                yield chunk, mean, flat.reshape(-1, flat.shape[-1])
         if self.center is not None:
             mean, jacobian = self.central(values, frame)
-            yield self.center.chunk, np.asarray(mean), np.asarray(jacobian)
+            yield self.center.chunk, mean, jacobian
 
     def contract(self, parts, slopes) -> tuple[np.ndarray, np.ndarray]:
         """Turns sums over blocks, of pixels with one node, into sums by parameters.

@@ -112,15 +112,17 @@ def series_at(
 
     value, slopes = radial(parameters), jax.jacfwd(radial)(parameters)
     measure = half[:, None] * weight * inverse / (2 * math.pi)
-    angles = legendre_values(inverse[:, :, None] * cosine, kind.orders)
-    damping = [jnp.exp(-0.5 * n * (n + 1) * variance / (r * r))[..., None] for n in kind.orders]
-    angles = [damp * term for damp, term in zip(damping, angles, strict=True)]
-    along = (measure * value)[..., None]
-    units = jnp.stack([jnp.sum(along * term, axis=1) for term in angles], axis=-1)  # [K, A, L]
-    direction = sum(amplitudes[i] * term for i, term in enumerate(angles))
-    by_shape = jnp.einsum(
-        "kya,kyp->kap", measure[..., None] * direction, slopes, precision="highest"
-    )
+    angles = legendre_values(jnp.asarray(cosine)[:, None] * inverse[:, None], kind.orders)  # [K, A, Y]
+    damping = [jnp.exp(-0.5 * n * (n + 1) * variance / (r * r))[:, None] for n in kind.orders]
+    angles = jnp.stack([d * term for d, term in zip(damping, angles, strict=True)], axis=1)
+    along = jnp.concatenate([value[..., None], slopes], axis=-1) * measure[..., None]
+    # Barriers keep the compiler from computing the recurrence anew for every order.
+    angles, along = jax.lax.optimization_barrier((angles, along))
+    flat = angles.reshape(len(s), -1, node.size)
+    found = jnp.einsum("kxy,kyp->kxp", flat, along, precision="highest")
+    found = found.reshape(len(s), len(kind.orders), len(cosine), 4)
+    units = jnp.swapaxes(found[..., 0], 1, 2)
+    by_shape = jnp.einsum("klap,l->kap", found[..., 1:], amplitudes, precision="highest")
     both = jnp.concatenate([units, by_shape], axis=-1)
     both = jnp.einsum("kap,am->kmp", both, to_series, precision="highest")
     return both[..., : len(kind.orders)], both[..., len(kind.orders) :]
@@ -192,8 +194,14 @@ def ring_series(
     # once: the compiler may else compute it twice, rounded differently, for rows and for weights
     index = jax.lax.optimization_barrier(index)
     place = jnp.where(index < len(edge_nodes), edge_place, inner_place + len(edge_nodes))
-    weights = _lagrange(place - index.astype(jnp.float32), -2, 3)
-    rows = sum(w[:, None, None] * table[index + (k - 2)] for k, w in enumerate(weights))
-    rows = jnp.where((s < high)[:, None, None], rows, 0.0)
-    rows = rows * jnp.where(slow, 1 / s, 1.0)[:, None, None]
+    share = jnp.where(s < high, jnp.where(slow, 1 / s, 1.0), 0.0)
+    weights = [w * share for w in _lagrange(place - index.astype(jnp.float32), -2, 3)]
+    # one product with a matrix, which is quicker than gathering six rows of the table per point
+    number = jnp.arange(len(nodes))
+    matrix = sum(
+        jnp.where((index + (k - 2))[:, None] == number, w[:, None], 0.0)
+        for k, w in enumerate(weights)
+    )
+    flat = table.reshape(len(nodes), -1)
+    rows = jnp.matmul(matrix, flat, precision="highest").reshape(points, *table.shape[1:])
     return rows[..., : len(kind.orders)], rows[..., len(kind.orders) :]
