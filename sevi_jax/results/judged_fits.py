@@ -2,26 +2,23 @@
 
 import dataclasses
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from sevi_jax.estimation.fit import FitSpec, fit_places, sort_pictures
-from sevi_jax.estimation.information import (
-    FreeParameters,
-    PictureParams,
-    fold_factor,
-    information,
-    to_row,
-)
-from sevi_jax.estimation.start import find_shells
+from sevi_jax.estimation import fitting, goodness
+from sevi_jax.estimation.positivity import Positivity
+from sevi_jax.estimation.scoring import Reason, Scaled, covariance, search
+from sevi_jax.model.components import Shell, modes_of
+from sevi_jax.model.means import Layout
+from sevi_jax.model.picture_model import Data, Model, PictureModel, Values
 from sevi_jax.network import losses
 from sevi_jax.network.network import Prediction
-from sevi_jax.physics.expected import pixel_table
+from sevi_jax.physics.convention import to_course, to_literature
+from sevi_jax.physics.legendre import order_weights
 from sevi_jax.physics.types import ImageSpec, ShellParams
-from sevi_jax.results.training_prior import map_prior
+from sevi_jax.results.training_prior import shells_prior
 from sevi_jax.synthesis.prior import Prior
 
 
@@ -77,59 +74,184 @@ def judge_fits(
         prior: the training prior, for maximum a posteriori; None is maximum likelihood.
         positive: whether densities are kept from falling below 0.
     """
-    shells = truth.radius.shape[1]
-    free = FreeParameters((tuple(range(2, 2 * orders + 1, 2)),) * shells)
-    spec = FitSpec(free, positive=positive)
-    table = pixel_table(image, orders)
-    believed = None if prior is None else map_prior(prior, free)
-    places, used = sort_pictures(jnp.asarray(counts), None, table, image)
-    factor = fold_factor(image)
-    if start is None or start.radius is None or start.sigma is None:
-        first = find_shells(places, used, spec, table, factor)
-    else:
-        total = np.asarray(counts, np.float64).sum(axis=(1, 2))
-        yields = np.repeat(total[:, None] / shells, shells, axis=1)
-        values = (start.radius, start.sigma, yields, start.beta)
-        values = (jnp.asarray(x, jnp.float32) for x in values)
-        first = PictureParams(ShellParams(*values), jnp.zeros((len(counts), 0)))
-    found = fit_places(places, used, first, spec, table, factor, believed)
-    found = jax.tree.map(np.asarray, found)
+    shells = (Shell(tuple(range(2, 2 * orders + 1, 2))),) * truth.radius.shape[1]
+    model = Model(shells, Layout(modes_of(shells)))
+    half = image.size / 2
+    added: list[Any] = [] if prior is None else [shells_prior(prior, shells, half)]
+    if positive:
+        added.append(Positivity(model))
 
-    known = PictureParams(
-        jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), truth), jnp.zeros((len(counts), 0))
-    )
-    bound = np.asarray(information(known, free, image, prior=believed).distance, np.float64)
-    rows, exact, errors = (
-        np.asarray(to_row(x, free), np.float64)[:, free.index]
-        for x in (found.params, known, found.errors)
-    )
-    # A shell's number of electrons is compared with the number, not with its mean: see
-    # `inference.fitted.answer`.
-    yields = np.array([name.startswith("yield") for name in free.names])
-    number = np.maximum(rows, 0.0)
-    errors = np.where(yields, np.sqrt(np.maximum(errors**2 - number, 1e-4 * number + 1e-9)), errors)
-    pulls = (rows - exact) / errors
-    distance = np.asarray(losses.distance(found.params.shells.beta, truth.beta))
-    return [
-        JudgedFit(
-            beta=found.params.shells.beta[i],
-            beta_error=found.errors.shells.beta[i],
-            radius=found.params.shells.radius[i],
-            distance=float(distance[i]),
-            bound=float(bound[i]),
-            pulls=pulls[i],
-            names=free.names,
-            converged=bool(found.converged[i]),
-            reason=found.reasons()[i],
-            deviance_per_dof=float(found.deviance_per_dof[i]),
-            p_value=float(found.p_value[i]),
+    def one(number: int) -> JudgedFit:
+        known = [np.asarray(x[number], np.float64) for x in _fields(truth)]
+        picture = Data(
+            np.asarray(counts[number], np.float64),
+            np.full(counts.shape[1:], 4.0 if image.fold else 1.0),
         )
-        for i in range(len(counts))
-    ]
+        guess = None
+        if start is not None and start.radius is not None and start.sigma is not None:
+            total = np.full(len(shells), picture.counts.sum() / len(shells))
+            fields = (start.radius[number], start.sigma[number], total, start.beta[number])
+            guess = _values([np.asarray(x, np.float64) for x in fields], model, image)
+        return _judge(picture, model, image, known, guess, added)
+
+    # the device's part of two pictures side by side keeps two cores busy
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(one, range(len(counts))))
+
+
+def _fields(shells: ShellParams) -> tuple[Any, Any, Any, Any]:
+    return shells.radius, shells.sigma, shells.electrons, shells.beta
+
+
+def _values(fields: Sequence[np.ndarray], model: Model, image: ImageSpec) -> Values:
+    """Shells in half-widths and the course's beta as values of a model of the picture."""
+    half = image.size / 2
+    shells = []
+    for radius, sigma, electrons, beta in zip(*fields, strict=True):
+        number = len(model.shells[0].orders)
+        padded = np.pad(beta[:number], (0, max(0, number - len(beta))))
+        amounts = electrons * np.array([1.0, *to_literature(padded)])
+        shells.append(np.array([half * radius, half * sigma, *amounts]))
+    return Values(tuple(shells), _geometry(image))
+
+
+def _geometry(image: ImageSpec) -> np.ndarray:
+    """The centre is the middle of a picture, or the corner of a quadrant; z is the second axis."""
+    middle = 0.0 if image.fold else image.size / 2
+    return fitting.geometry_at((middle, middle), (image.side, image.side), 90.0)
+
+
+def _judge(
+    data: Data,
+    model: Model,
+    image: ImageSpec,
+    known: list[np.ndarray],
+    guess: Values | None,
+    added: list[Any],
+) -> JudgedFit:
+    """Fits one picture."""
+    half = image.size / 2
+    limits = fitting.limits_for(data)
+    if guess is None:
+        request = fitting.Request(tuple(shell.orders for shell in model.shells), free=())
+        finder = fitting.Start(data, model, request, 1.0)
+        guess = finder.shells(_geometry(image), len(model.shells)).values
+    picture = PictureModel(data, model, guess)
+    found = fitting.in_order(search(picture, guess, limits, added), model)
+    matrix = covariance(found)
+    is_known = matrix is not None and fitting.determined(found, matrix, model)
+    if matrix is None:
+        matrix = np.full((model.size, model.size), np.nan)
+    vector = found.values.vector(model)
+    # parameters that prior and positivity, and not the counts, determine
+    curvature = sum((term.evaluate(vector)[2] for term in added), np.zeros(matrix.shape))
+    elsewhere = float(np.sum(curvature * np.nan_to_num(matrix)))
+    judged = goodness.judge(picture, found.values, np.nan_to_num(matrix), elsewhere)
+
+    vector, error, _ = _external(found.values, model, matrix)
+    bound = _bound(data, model, known, image, added)
+    truth = _external(_values(known, model, image), model, None)[0]
+    pulls = (vector - truth) / error
+    size = model.shells[0].size
+    number = len(known[0])
+    beta = to_course(vector.reshape(number, size)[:, 3:])
+    distance = float(np.asarray(losses.distance(beta, known[3])))
+    reason = found.reason
+    if reason is Reason.CONVERGED and not is_known:
+        reason = Reason.SINGULAR
+    return JudgedFit(
+        beta=beta,
+        beta_error=to_course(error.reshape(number, size)[:, 3:]),
+        radius=vector.reshape(number, size)[:, 0] / half,
+        distance=distance,
+        bound=bound,
+        pulls=pulls,
+        names=model.names,
+        converged=reason is Reason.CONVERGED,
+        reason=reason.value,
+        deviance_per_dof=judged.deviance / judged.degrees_of_freedom,
+        p_value=judged.p_value,
+    )
+
+
+def _external(
+    values: Values, model: Model, matrix: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Radius, sigma, electrons and betas of every shell, their errors, and slopes by the vector.
+
+    A shell's number of electrons is compared with the number, not with its mean: its error is that
+    of the fit without the shell's own Poisson fluctuation.
+    """
+    vector = values.vector(model)
+    found, slopes = vector.copy(), np.eye(len(vector))
+    electrons = np.zeros(len(vector))
+    for shell, first in zip(model.shells, model.starts, strict=False):
+        place = first + shell.lengths
+        electrons[place] = max(vector[place], 0.0)
+        for k in range(place + 1, first + shell.size):
+            found[k] = vector[k] / vector[place]
+            slopes[k, k] = 1 / vector[place]
+            slopes[k, place] = -vector[k] / vector[place] ** 2
+    if matrix is None:
+        return found, np.zeros(len(vector)), slopes
+    variance = np.diagonal(slopes @ matrix @ slopes.T)
+    number = np.maximum(variance - electrons, 1e-4 * electrons + 1e-9)
+    return found, np.sqrt(np.where(electrons > 0, number, variance)), slopes
+
+
+def _bound(
+    data: Data, model: Model, known: list[np.ndarray], image: ImageSpec, added: list[Any]
+) -> float:
+    """Mean distance of an estimate at the Cramer-Rao bound; NaN where the truth is not known."""
+    if not all(np.isfinite(x).all() for x in known):
+        return float("nan")
+    values = _values(known, model, image)
+    information = PictureModel(data, model, values).evaluate(values).information
+    vector = values.vector(model)
+    for term in added:
+        information = information + term.evaluate(vector)[2]
+    slopes = _external(values, model, None)[2]
+    inverse = Scaled(information).solve(np.eye(model.size))
+    if inverse is None:
+        return float("nan")
+    matrix = slopes @ inverse @ slopes.T
+    total = 0.0
+    for shell, first in zip(model.shells, model.starts, strict=False):
+        part = slice(first + shell.lengths + 1, first + shell.size)
+        total += expected_distance(to_course(to_course(matrix[part, part])), shell.orders)
+    return total
+
+
+def expected_distance(matrix: np.ndarray, orders: Sequence[int]) -> float:
+    """Computes E sqrt(sum_n 2 / (2 n + 1) d_n^2) of normal errors d with mean 0.
+
+    The sum under the root is Q = sum_k v_k g_k^2 with independent standard normal g and v the
+    eigenvalues of the weighted covariance. From ``sqrt(Q) = 1 / (2 sqrt(pi)) int_0^inf
+    (1 - exp(-Q t)) t^(-3/2) dt`` and E exp(-t v g^2) = (1 + 2 t v)^(-1/2),
+
+        E sqrt(Q) = 1 / (2 sqrt(pi)) int_0^inf (1 - prod_k (1 + 2 t v_k)^(-1/2)) t^(-3/2) dt.
+
+    With t = e^u the trapezoidal rule of step 1 is exact to seven digits (the integrand is analytic
+    for |Im u| < pi), so no random numbers are needed.
+
+    Args:
+        matrix: covariance of the course's beta of these orders, ``[L, L]``.
+        orders: n, even.
+    """
+    weights = order_weights(max(orders) // 2)[np.array(orders) // 2 - 1]
+    root = np.sqrt(weights.astype(np.float64))
+    values = np.maximum(np.linalg.eigvalsh(matrix * root[:, None] * root), 0.0)
+    size = values.sum()
+    if not size > 0:
+        return 0.0
+    u = np.arange(-40, 41.0)
+    logarithm = np.sum(np.log1p(2 * np.exp(u)[:, None] * (values / size)), axis=1)
+    integral = np.sum(-np.expm1(-0.5 * logarithm) * np.exp(-0.5 * u))
+    return float(np.sqrt(size) * integral / (2 * np.sqrt(np.pi)))
 
 
 def kinds(names: Sequence[str]) -> list[str]:
-    """R, sigma, yield, beta2, ...: names without the shell's number."""
+    """Radius, sigma, electrons, beta2, ...: names without the shell's number."""
     return [name.rpartition("_")[0] for name in names]
 
 

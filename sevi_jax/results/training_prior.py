@@ -11,14 +11,6 @@ from sevi_jax.physics.convention import to_literature
 from sevi_jax.synthesis.prior import Prior, beta_draws
 
 
-def map_prior(prior: Prior, free: FreeParameters) -> GaussianPrior:
-    """The training prior for fits: yields are left free, since every measurement has its own."""
-    found = gaussian_prior(prior, free)
-    yields = np.array([name.startswith("yield") for name in free.names])
-    keep = ~yields[:, None] & ~yields
-    return GaussianPrior(found.mean, jnp.where(keep, found.precision, 0.0))
-
-
 def gaussian_prior(prior: Prior, free: FreeParameters, exposure: float = 1.0) -> GaussianPrior:
     """Approximates the training prior (spec section 2) by a normal distribution.
 
