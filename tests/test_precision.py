@@ -244,7 +244,8 @@ def test_fit_is_that_of_the_exact_means(inputs, numbers):
         row, errors, deviance = exact_fit(counts, found[0].astype(float))
         assert (np.abs(found[0] - row) / errors).max() < 0.1
         np.testing.assert_allclose(found[1], errors, rtol=0.01)
-        assert found[2] == pytest.approx(deviance, abs=1)
+        # an empty pixel of mean 0 is given 1e-7 of the mean count: 1.8 of all of them
+        assert found[2] == pytest.approx(deviance, abs=2.5)
 
 
 def test_loss_of_a_network_and_its_gradient(numbers, twins):

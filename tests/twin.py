@@ -49,37 +49,82 @@ def _angles(inputs):
 
 
 def _means_and_fit(inputs):
-    """Means, their derivatives, and fits of the pictures, from the same start."""
+    """Means, their derivatives, and fits of the pictures, from the same start.
+
+    Rows of `inputs` hold R, sigma, yield and 12 betas of both shells, half-widths and the course's
+    beta; so do the numbers found.
+    """
     import jax
     import jax.numpy as jnp
 
-    from sevi_jax.estimation.fit import FitSpec, fit
-    from sevi_jax.estimation.information import (
-        FreeParameters,
-        from_row,
-        mean_and_jacobian,
-        to_row,
-    )
+    from sevi_jax.estimation.fitting import geometry_at, limits_for
+    from sevi_jax.estimation.goodness import judge
+    from sevi_jax.estimation.scoring import Reason, covariance, search
+    from sevi_jax.model.components import Shell, modes_of
+    from sevi_jax.model.means import Layout
+    from sevi_jax.model.picture_model import Data, Model, PictureModel, Values
     from sevi_jax.physics.expected import expected_counts
-    from sevi_jax.physics.types import ImageSpec
+    from sevi_jax.physics.types import ImageSpec, ShellParams
 
-    free = FreeParameters((tuple(range(2, 25, 2)),) * 2)
-    image = ImageSpec(2 * inputs["counts"].shape[-1], fold=True)
-    rows = [from_row(jnp.asarray(row), free) for row in inputs["rows"]]
-    means, jacobians = zip(*(mean_and_jacobian(row, free, image) for row in rows), strict=True)
-    fine = jax.jit(expected_counts, static_argnums=1)(rows[0].shells, ImageSpec(352, fold=True))
-    start = from_row(jnp.asarray(inputs["start"]), free)
-    found = fit(jnp.asarray(inputs["counts"]), start, FitSpec(free), image)
-    return {
-        "means": means,
-        "jacobians": jacobians,
-        "fine means": fine,
-        "estimates": to_row(found.params, free),
-        "errors": to_row(found.errors, free),
-        "deviance": found.deviance,
-        "p_value": found.p_value,
-        "converged": found.converged,
-    }
+    side = inputs["counts"].shape[-1]
+    shells = (Shell(tuple(range(2, 25, 2))),) * 2
+    model = Model(shells, Layout(modes_of(shells)))
+    geometry = geometry_at((0.0, 0.0), (side, side), 90.0)
+
+    def as_values(row):
+        row = np.array(row, float).reshape(2, -1)
+        row[:, :2] *= side
+        row[:, 3:] *= 2 * row[:, 2:3]
+        return Values(tuple(row), geometry)
+
+    def slopes_of(vector):
+        """Derivatives of the vector of the model by a row."""
+        found = np.zeros((len(vector), len(vector)))
+        for first in (0, len(vector) // 2):
+            part = slice(first, first + len(vector) // 2)
+            own = vector[part]
+            inner = np.diag([side, side, 1.0, *np.full(len(own) - 3, 2 * own[2])])
+            inner[3:, 2] = own[3:] / own[2]
+            found[part, part] = inner
+        return found
+
+    def as_row(vector):
+        row = np.array(vector).reshape(2, -1)
+        row[:, 3:] /= 2 * row[:, 2:3]
+        row[:, :2] /= side
+        return row.ravel()
+
+    found = {name: [] for name in (
+        "means", "jacobians", "estimates", "errors", "deviance", "p_value", "converged"
+    )}  # fmt: skip
+    exposure = np.full((side, side), 4.0)
+    for row, counts, start in zip(inputs["rows"], inputs["counts"], inputs["start"], strict=True):
+        data = Data(np.asarray(counts, float), exposure)
+        values = as_values(row)
+        picture = PictureModel(data, model, values)
+        jacobian = np.concatenate([np.asarray(part[2]) for part in picture.explicit(values)])
+        place = picture.sorted.place.ravel()
+        pixels = np.zeros((side * side, jacobian.shape[1]), jacobian.dtype)
+        pixels[place[place >= 0]] = jacobian[place >= 0]
+        vector = values.vector(model)
+        found["means"].append(picture.mean(values).astype(jacobian.dtype))
+        found["jacobians"].append(pixels @ slopes_of(vector).astype(jacobian.dtype))
+        first = as_values(start)
+        picture = PictureModel(data, model, first)
+        end = search(picture, first, limits_for(data))
+        matrix = covariance(end)
+        vector = end.values.vector(model)
+        inverse = np.linalg.inv(slopes_of(vector))
+        found["estimates"].append(as_row(vector))
+        found["errors"].append(np.sqrt(np.diagonal(inverse @ matrix @ inverse.T)))
+        judged = judge(picture, end.values, matrix)
+        found["deviance"].append(judged.deviance)
+        found["p_value"].append(judged.p_value)
+        found["converged"].append(end.reason is Reason.CONVERGED)
+    row = jnp.asarray(inputs["rows"][0]).reshape(2, -1)
+    fields = (row[:, 0], row[:, 1], row[:, 2], row[:, 3:])
+    fine = jax.jit(expected_counts, static_argnums=1)(ShellParams(*fields), ImageSpec(352, True))
+    return {"fine means": fine, **{name: np.array(values) for name, values in found.items()}}
 
 
 def network_config():

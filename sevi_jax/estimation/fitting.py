@@ -30,6 +30,7 @@ _COARSE = 320  # pixels along a side are enough to find shells
 _WIDEST_START = 0.03  # of half a picture: a shell that is looked for does not cover several
 _FIRST_TAIL = 0.7  # of sigma, in either direction: where the search for a tail begins
 _FIRST_LOOK = 3  # shells that the origin is found from where their number is free
+_IDLE = 0.01  # of all electrons: a shell with fewer may be one that was not found
 _MOVED = 0.3  # pixels of the rebinned picture: then shells are looked for again
 _UNLIKELY = 1e-3  # p-value, or 1 less it, at which the noise is looked at
 _FIRST_SEARCH, _LAST_SEARCH = 20, 60  # evaluations, at most
@@ -478,7 +479,15 @@ class Start:
             attempts = [_with_tails(values, sign * _FIRST_TAIL) for sign in (1, -1)]
         picture = PictureModel(self.data, model, attempts[0], self.exact)
         found = [search(picture, v, limits, iterations=15, tolerance=1.0) for v in attempts]
-        return min(found, key=lambda x: x.evaluation.deviance)
+        best = min(found, key=lambda x: x.evaluation.deviance)
+        if self.request.count_is_free:
+            return best
+        # rings are too coarse for shells within a pixel of each other: one is found, and nothing
+        again = [
+            search(picture, v, limits, iterations=15, tolerance=1.0)
+            for v in _with_halves(best.values, model, _IDLE * float(self.data.counts.sum()))
+        ]
+        return min([best, *again], key=lambda x: x.evaluation.deviance)
 
     def _values(
         self, guess: Guess, model: Model, orders: tuple[int, ...], geometry: np.ndarray
@@ -502,6 +511,28 @@ def _with_tails(values: Values, tail: float) -> Values:
         sigma = v[1] / np.sqrt(1 + tail * tail)
         shells.append(np.array([v[0] - tail * sigma, sigma, tail * sigma, *v[3:]]))
     return dataclasses.replace(values, shells=tuple(shells))
+
+
+def _with_halves(values: Values, model: Model, fewest: float) -> list[Values]:
+    """The same with a shell of too few electrons left out, and another one as two halves."""
+    found, place = [], model.shells[0].lengths
+    if len({shell.size for shell in model.shells}) > 1:
+        return found
+    electrons = np.array([v[place] for v in values.shells])
+    idle = int(np.argmin(electrons))
+    if len(electrons) < 2 or electrons[idle] >= fewest:
+        return found
+    for number, v in enumerate(values.shells):
+        if number != idle:
+            shells = list(values.shells)
+            for index, side in ((idle, -1), (number, 1)):
+                half = np.array(v)
+                half[0] += 0.6 * side * v[1]
+                half[1] *= 0.8
+                half[place:] *= 0.5
+                shells[index] = half
+            found.append(dataclasses.replace(values, shells=tuple(shells)))
+    return found
 
 
 def in_order(found: Found, model: Model) -> Found:

@@ -19,7 +19,7 @@ from sevi_jax.model.picture_model import Evaluation, Model, Values
 
 _DAMPING = 1e-3  # of the first step, relative to the diagonal of the information
 _LARGEST_DAMPING = 1e7
-_SETTLED = 0.01  # a step of a tenth of an error that does not help is the end
+_SETTLED = 0.05  # a step of a fifth of an error that does not help is the end
 _SMALLEST_TAIL = 2e-3  # of sigma
 _GEOMETRY_STEP = 1.0  # most that the origin moves in a step, in the smallest width of a shell
 
@@ -188,7 +188,9 @@ def search(
         tried = evaluate(trial)
         count += 1
         change = objective - tried[1]
-        if np.isfinite(tried[1]) and change > -noise * (expected < 10 * noise):
+        # where rounding hides what is expected of a step, it is kept if it does no harm
+        lost = noise if 1e-3 * noise < expected < 10 * noise else 0.0
+        if np.isfinite(tried[1]) and change > -lost:
             ratio = change / max(expected, 1e-12)
             values = trial
             found, objective, score, information = tried

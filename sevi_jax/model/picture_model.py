@@ -27,8 +27,8 @@ _LARGEST_STEP = 1.0  # pixels
 _SMALLEST_STEP = 0.125
 _FINER = 0.7  # of its step: where a finer grid is needed, pixels are sorted again
 # Pixels of shells narrower than this are integrated over, with so many nodes along each side.
-_NODES = ((1.25, 3), (0.5, 4), (0.25, 6))
-_WIDE_STEPS = {3: 0.1, 4: 0.06, 6: 0.06}  # of the grid, pixels, by the number of nodes
+_NODES = ((1.25, 3), (0.5, 4), (0.25, 8))
+_WIDE_STEPS = {3: 0.1, 4: 0.06, 8: 0.04}  # of the grid, pixels, by the number of nodes
 # Of a picture whose pixels are integrated over, all in pixels: widths of a block's cell, how far
 # around it the block sees, and how far the geometry may move before pixels are sorted again.
 _WIDE_CELLS = (0.25, 0.5, 1.0)
@@ -394,12 +394,12 @@ class PictureModel:
             return
         if self._matrices is None:
             # that of another picture whose pixels lie in the same blocks will do
-            shape, place = self.data.counts.shape, self.sorted.place.tobytes()
-            key = (layout, self.grid.step, shape, self.used.tobytes(), self.outside.tobytes(),
-                   place, np.asarray(frame.geometry).tobytes())  # fmt: skip
+            arrays = (self.used, self.outside, self.sorted.place, np.asarray(frame.geometry))
+            key = (str(chunks[0].row.device), layout, self.grid.step, self.data.counts.shape,
+                   *(x.tobytes() for x in arrays))  # fmt: skip
             if key not in _matrices:
                 while len(_matrices) >= _MANY:
-                    _matrices.pop(next(iter(_matrices), None), None)
+                    _matrices.pop(next(iter(tuple(_matrices))), None)
                 _matrices[key] = [
                     wide.matrix(c, frame.geometry, frame.step, layout) for c in chunks
                 ]

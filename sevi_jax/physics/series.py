@@ -112,7 +112,8 @@ def series_at(
 
     value, slopes = radial(parameters), jax.jacfwd(radial)(parameters)
     measure = half[:, None] * weight * inverse / (2 * math.pi)
-    angles = legendre_values(jnp.asarray(cosine)[:, None] * inverse[:, None], kind.orders)  # [K, A, Y]
+    # [K, A, Y]
+    angles = legendre_values(jnp.asarray(cosine)[:, None] * inverse[:, None], kind.orders)
     damping = [jnp.exp(-0.5 * n * (n + 1) * variance / (r * r))[:, None] for n in kind.orders]
     angles = jnp.stack([d * term for d, term in zip(damping, angles, strict=True)], axis=1)
     along = jnp.concatenate([value[..., None], slopes], axis=-1) * measure[..., None]

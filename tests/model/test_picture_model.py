@@ -110,6 +110,27 @@ def test_score_and_information_are_those_of_the_means(case):
     np.testing.assert_allclose(computed, information, atol=0.02)
 
 
+def test_information_on_yields_is_that_of_numbers_of_electrons():
+    # narrow: where pixels have one node, information is that at the middles of cells
+    shells, shape, conditions = CASES["narrow"]
+    _, components, values = parts(shells, shape, **conditions)
+    model = Model(components, Layout(modes_of(components)))
+    fitted = PictureModel(Data(np.ones(SHAPE), np.ones(SHAPE)), model, values)
+    information = fitted.evaluate(values).information
+    # means are linear in the amplitudes a: J a is the mean, and I a the sum of J over all pixels,
+    # which is 1 for numbers of electrons; the others move electrons but make none
+    amplitudes = values.vector(model)
+    numbers = np.zeros(model.size)
+    for shell, first in zip(components, model.starts, strict=False):
+        amplitudes[first : first + shell.lengths] = 0.0
+        numbers[first + shell.lengths] = 1.0
+    found = information @ amplitudes
+    total = sum(values.shells[i][shell.lengths] for i, shell in enumerate(components))
+    scale = np.sqrt(np.diagonal(information) * total)
+    np.testing.assert_allclose(found[numbers == 1], 1, rtol=3e-4)
+    np.testing.assert_allclose((found / scale)[numbers == 0], 0, atol=1e-3)
+
+
 def test_half_deviance_is_that_of_scipy():
     mean = np.array([0.02, 0.7, 3.0, 40.0, 2000.0])[:, None]
     counts = np.array([0.0, 1.0, 3.0, 45.0, 2010.0, 2500.0])

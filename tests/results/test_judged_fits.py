@@ -7,7 +7,12 @@ import pytest
 
 from sevi_jax.network.network import Prediction
 from sevi_jax.physics.types import ImageSpec, ShellParams
-from sevi_jax.results.judged_fits import JudgedFit, judge_fits, summarise_fits
+from sevi_jax.results.judged_fits import (
+    JudgedFit,
+    expected_distance,
+    judge_fits,
+    summarise_fits,
+)
 from sevi_jax.synthesis.pipeline import render_electrons
 from sevi_jax.synthesis.prior import ShellPrior
 
@@ -72,6 +77,23 @@ def test_prior_makes_estimates_better_on_average(drawn, fits):
     counts, truth = drawn
     believed = judge_fits(counts, IMAGE, truth, 1, None, PRIOR)
     assert np.mean([x.bound for x in believed]) < np.mean([x.bound for x in fits])
+
+
+def test_expected_distance_is_the_mean_over_normal_errors():
+    orders = (2, 4, 6)
+    rng = np.random.default_rng(1)
+    root = rng.normal(size=(3, 3)) * 0.01
+    covariance = root @ root.T
+    errors = rng.multivariate_normal(np.zeros(3), covariance, size=400_000)
+    # int P_n^2 over [-1, 1] is 2 / (2 n + 1)
+    distance = np.sqrt((errors**2 * 2 / np.array([5, 9, 13])).sum(1))
+    limit = 5 * distance.std() / np.sqrt(len(distance))
+    found = expected_distance(covariance, orders)
+    assert found == pytest.approx(distance.mean(), abs=limit)
+    # one order: sqrt(2 / pi) of its weighted standard deviation
+    exact = np.sqrt(2 / np.pi) * 0.2 * np.sqrt(2 / 5)
+    assert expected_distance(np.array([[0.04]]), (2,)) == pytest.approx(exact, rel=1e-6)
+    assert expected_distance(np.zeros((1, 1)), (2,)) == 0
 
 
 def test_summary_counts_only_what_converged():

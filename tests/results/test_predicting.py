@@ -18,7 +18,6 @@ from sevi_jax.results import network_answers, predicting
 from sevi_jax.results.calibration import calibrate
 from sevi_jax.results.energies import EnergyScale
 from sevi_jax.results.predicting import Options, parse_orders, predict_files
-from sevi_jax.results.training_prior import gaussian_prior, shells_prior
 from sevi_jax.synthesis.spectrometer import simulate
 
 POSITIONS = [np.random.default_rng(i).uniform(-1, 1, (300 + i, 2)) for i in range(3)]
@@ -250,21 +249,6 @@ def test_fit_starts_where_the_network_says(run):
     np.testing.assert_allclose(outer[[0, 3, 4]], [32 * radius[1], half, half * 2 * beta[1, 1]])
     # the origin is looked for: in the middle of this picture
     np.testing.assert_allclose(start.geometry[:2], 0, atol=0.5)
-
-
-def test_prior_is_that_of_the_course_in_pixels_and_the_literatures_beta(run):
-    from sevi_jax.estimation.information import FreeParameters
-
-    prior = run.synthesis.prior
-    old = gaussian_prior(prior, FreeParameters(((2, 4), (6,)), 0))
-    new = shells_prior(prior, (Shell((2, 4)), Shell((3, 6))), 50.0)
-    # rows R, sigma, N, betas there; R, sigma, betas here
-    places, own = [0, 1, 3, 4, 5, 6, 8], [0, 1, 2, 3, 4, 5, 7]
-    scale = np.array([50, 50, 2, 2, 50, 50, 2.0])
-    np.testing.assert_allclose(new.mean[own], np.asarray(old.mean)[places] * scale, rtol=1e-5)
-    expected = np.asarray(old.precision)[np.ix_(places, places)] / np.outer(scale, scale)
-    np.testing.assert_allclose(new.precision[np.ix_(own, own)], expected, rtol=1e-4, atol=1e-6)
-    assert not new.precision[6].any()  # an odd order is left free
 
 
 def test_calibration_gives_energies_and_a_spectrum(tmp_path):
