@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sevi_jax.results.calibration import Calibration, calibrate
     from sevi_jax.results.distribution import Distribution, invert
     from sevi_jax.results.fit import Fit, fit
+    from sevi_jax.results.many import fit_many
     from sevi_jax.synthesis.spectrometer import simulate
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ _PLACES = {
     "Picture": "data.picture",
     "fit": "results.fit",
     "Fit": "results.fit",
+    "fit_many": "results.many",
     "invert": "results.distribution",
     "Distribution": "results.distribution",
     "calibrate": "results.calibration",
@@ -30,8 +32,8 @@ _PLACES = {
 }
 
 __all__ = [
-    "Calibration", "Distribution", "Fit", "Picture", "calibrate", "fit", "invert", "load",
-    "load_all", "simulate",
+    "Calibration", "Distribution", "Fit", "Picture", "calibrate", "fit", "fit_many", "invert",
+    "load", "load_all", "simulate",
 ]  # fmt: skip
 
 

@@ -25,8 +25,8 @@ def loaded(names, statement):
 
 def test_public_names():
     names = [
-        "Calibration", "Distribution", "Fit", "Picture", "calibrate", "fit", "invert", "load",
-        "load_all", "simulate",
+        "Calibration", "Distribution", "Fit", "Picture", "calibrate", "fit", "fit_many",
+        "invert", "load", "load_all", "simulate",
     ]  # fmt: skip
     assert sorted(sevi_jax.__all__) == names
     assert set(names) <= set(dir(sevi_jax))

@@ -397,13 +397,13 @@ class PictureModel:
             arrays = (self.used, self.outside, self.sorted.place, np.asarray(frame.geometry))
             key = (str(chunks[0].row.device), layout, self.grid.step, self.data.counts.shape,
                    *(x.tobytes() for x in arrays))  # fmt: skip
-            if key not in _matrices:
+            found = _matrices.get(key)  # other threads may take it out
+            if found is None:
+                found = [wide.matrix(c, frame.geometry, frame.step, layout) for c in chunks]
                 while len(_matrices) >= _MANY:
-                    _matrices.pop(next(iter(tuple(_matrices))), None)
-                _matrices[key] = [
-                    wide.matrix(c, frame.geometry, frame.step, layout) for c in chunks
-                ]
-            self._matrices = _matrices[key]
+                    _matrices.pop(next(iter(tuple(_matrices)), key), None)
+                _matrices[key] = found
+            self._matrices = found
         yield from zip(self._matrices, chunks, strict=True)
 
     def explicit(self, values: Values) -> Iterator[tuple[Chunk, jax.Array, jax.Array]]:
