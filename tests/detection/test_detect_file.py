@@ -59,13 +59,13 @@ def test_electrons_of_every_frame_are_found(tmp_path):
 def test_a_fit_of_frames_takes_the_electrons_found_beside_its_answer(tmp_path):
     write_file(tmp_path / "a.h5")
     output = tmp_path / "out" / "answer.json"
-    ((frames, electrons),) = predicting._electrons_of([tmp_path / "a.h5"], output)
+    ((frames, electrons),) = predicting.electrons_of([tmp_path / "a.h5"], output)
     assert electrons == tmp_path / "out" / "answer_electrons.h5"
-    assert predicting._events_of(frames, electrons) == electrons
+    assert predicting.events_of(frames, electrons) == electrons
     assert len(read(electrons)) > 100
     # what are no frames is left alone
-    assert list(predicting._electrons_of([electrons, tmp_path / "a.npy"], output)) == []
-    assert predicting._events_of(electrons, None) == electrons
+    assert list(predicting.electrons_of([electrons, tmp_path / "a.npy"], output)) == []
+    assert predicting.events_of(electrons, None) == electrons
 
 
 def test_blur_is_that_of_the_positions(tmp_path):
