@@ -39,8 +39,9 @@ STRENGTHS = {
 class Part:
     """A part of a distribution: draws radii, knows their density, has a beta_2(r)."""
 
-    def __init__(self, weight: float, draw: Callable, density: Callable, beta: Callable):
+    def __init__(self, weight: float, draw: Callable, density: Callable, beta: Callable, place=()):
         self.weight, self.draw, self.density, self.beta = weight, draw, density, beta
+        self.place = place  # radius and sigma of a ring
 
 
 def _ring(weight: float, radius: float, sigma: float, beta: float) -> Part:
@@ -48,8 +49,9 @@ def _ring(weight: float, radius: float, sigma: float, beta: float) -> Part:
         return np.exp(-0.5 * ((r - radius) / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma)
 
     return Part(
-        weight, lambda rng, n: rng.normal(radius, sigma, n), density, lambda r: beta + 0 * r
-    )
+        weight, lambda rng, n: rng.normal(radius, sigma, n), density, lambda r: beta + 0 * r,
+        (radius, sigma),
+    )  # fmt: skip
 
 
 def _continuum(weight: float) -> Part:
@@ -229,6 +231,43 @@ def measure(case: str, electrons: float, seed: int, folder: pathlib.Path) -> dic
     return row
 
 
+def measure_rings(seed: int) -> np.ndarray:
+    """Deviations of the rings of case c, fitted with the continuum, in their errors, ``[3, 4]``.
+
+    Columns: radius, sigma, electrons, beta_2.
+    """
+    import sevi_jax
+
+    picture, _, _ = draw("c", 1e6, seed)
+    parts = parts_of("c", np.random.default_rng([seed, 1]))[:3]
+    fit = sevi_jax.fit(picture, shells=3, orders=(2,), continuum=True)
+    pulls = []
+    for shell, part in zip(fit.shells, parts, strict=True):
+        truth = (*part.place, 1e6 * part.weight, float(part.beta(np.zeros(1))[0]))
+        found = (shell.radius, shell.sigma, shell.electrons, shell.beta[2])
+        # drawn is a Poisson number about the mean, whose error is that of this picture
+        error = [x.std_dev for x in found]
+        error[2] = np.hypot(error[2], np.sqrt(truth[2]))
+        pulls.append(
+            [(x.nominal_value - t) / e for x, t, e in zip(found, truth, error, strict=True)]
+        )
+    return np.array(pulls)
+
+
+def judge_rings(number: int) -> None:
+    """Prints how often the rings' values lie within their errors, over so many pictures."""
+    every = []
+    for seed in range(number):
+        every.append(measure_rings(seed))
+        pulls = np.abs(np.array(every))
+        columns = " ".join(
+            f"{name} {100 * np.mean(pulls[..., i] < 1):.0f} %"
+            for i, name in enumerate(("R", "sigma", "N", "beta_2"))
+        )
+        print(f"{seed + 1} pictures: within one error {100 * np.mean(pulls < 1):.1f} %, within 1.96 "
+              f"{100 * np.mean(pulls < 1.96):.1f} %; {columns}", flush=True)  # fmt: skip
+
+
 def main() -> None:
     """Measures cell after cell and prints a line for each."""
     parser = argparse.ArgumentParser(
@@ -238,7 +277,11 @@ def main() -> None:
     parser.add_argument("--electrons", nargs="+", type=float, default=[1e4, 1e5, 1e6, 1e7])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs/freeform"))
+    parser.add_argument("--rings", type=int, help="fit the rings of case c in so many pictures")
     options = parser.parse_args()
+    if options.rings:
+        judge_rings(options.rings)
+        return
     options.folder.mkdir(parents=True, exist_ok=True)
     print("case electrons seeds | error / rBasex's best: I, I beta_2 | coverage of 68 and 95 % "
           "bands, in flanks (68 %): I; I beta_2 | p < 0.01")  # fmt: skip

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from sevi_jax.network.cpu.conv import conv_general_dilated
-from sevi_jax.network.cpu.norm import batch_norm
 from sevi_jax.network.cpu.pool import max_pool
 
 # Blocks per stage, and whether they are bottlenecks (He et al. 2015, table 1).
@@ -179,5 +178,7 @@ def _convolution(
 
 def _normalise(x: Array, *, dtype: Any, train: bool, name: str) -> Array:
     """Batch normalisation in float32, whatever the type around it; XLA fuses the casts."""
-    norm = batch_norm(train=train, momentum=0.9, epsilon=1e-5, name=name)
+    norm = nn.BatchNorm(
+        use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=jnp.float32, name=name
+    )
     return norm(x.astype(jnp.float32)).astype(dtype)

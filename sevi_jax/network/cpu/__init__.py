@@ -11,11 +11,9 @@ import jax
 
 # matmul          convolutions over maps smaller than the kernel, and 1x1 kernels (conv.py)
 # winograd        3x3 convolutions of stride 1 and their gradients (winograd.py)
-# strided         gradients of the kernels of strided convolutions (conv.py)
 # first_layer     gradient of the kernel of a convolution with one channel (conv.py)
-# norm            batch normalisation (norm.py)
 # pool            max-pool (pool.py)
-FORMS = ("matmul", "winograd", "strided", "first_layer", "norm", "pool")
+FORMS = ("matmul", "winograd", "first_layer", "pool")
 
 _switched_on = frozenset(FORMS)
 

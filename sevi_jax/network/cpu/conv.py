@@ -11,9 +11,8 @@ product, with two exceptions (measured on two AVX-512 cores, float32, batch 32):
 
 Those two are written as matrix products. 3x3 kernels of stride 1 take Winograd's algorithm, which
 needs fewer products (`winograd.py`): forward and for the gradient of the input from 64 channels
-on, for the gradient of the kernel from 32. Of strided kernels the gradient is one matrix product
-for each element of the kernel, from 32 channels on; of a first layer with one channel, one product
-per strip of the pictures. Where there are several devices, the gradients of kernels are left to
+on, for the gradient of the kernel from 32. The gradient of the kernel of a first layer with one
+channel is one matrix product per strip of the pictures. Where there are several devices, the gradients of kernels are left to
 XLA. Everything else, every other type than float32, and every other backend, is
 `lax.conv_general_dilated`.
 """
@@ -30,7 +29,7 @@ from jax import Array, lax
 from sevi_jax.network import cpu
 from sevi_jax.network.cpu import winograd
 
-_FORMS = ("matmul", "winograd", "strided", "first_layer")
+_FORMS = ("matmul", "winograd", "first_layer")
 _NHWC = lax.ConvDimensionNumbers(
     lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1), out_spec=(0, 3, 1, 2)
 )
@@ -134,13 +133,6 @@ def _backward(strides, padding, precision, saved, dy):
         dkernel = winograd.kernel_gradient(x, dy, tile, precision)
     elif is_alone and cpu.uses("first_layer") and x.shape[3] == 1:
         dkernel = _kernel_gradient_of_one_channel(x, dy, *sizes, precision)
-    elif (
-        is_alone
-        and cpu.uses("strided")
-        and max(strides) > 1
-        and min(kernel.shape[2:]) >= _CHANNELS_OF_KERNEL
-    ):
-        dkernel = _kernel_gradient_by_element(x, dy, *sizes, precision)
     else:
         (dkernel,) = jax.linear_transpose(partial(by_xla, x), kernel)(dy)
     return dx, dkernel
@@ -166,16 +158,6 @@ def _kernel_gradient_of_one_channel(x, dy, size, strides, padding, precision):
 
     total = lax.fori_loop(0, count, add, jnp.zeros((math.prod(size), features), x.dtype))
     return total.reshape(*size, 1, features)
-
-
-def _kernel_gradient_by_element(x, dy, size, strides, padding, precision):
-    """[channels, pixels] times [pixels, features] for each element of the kernel."""
-    features = dy.shape[3]
-    met = _met(_phases(x, dy.shape[1:3], size, strides, padding), dy.shape[1:3], size)
-    dy = dy.reshape(-1, features)
-    contract = (((0,), (0,)), ((), ()))
-    found = [lax.dot_general(pixels, dy, contract, precision) for pixels in met]
-    return jnp.stack(found).reshape(*size, x.shape[3], features)
 
 
 def _phases(x, outputs, size, strides, padding):
