@@ -264,8 +264,11 @@ def judge_rings(number: int) -> None:
             f"{name} {100 * np.mean(pulls[..., i] < 1):.0f} %"
             for i, name in enumerate(("R", "sigma", "N", "beta_2"))
         )
-        print(f"{seed + 1} pictures: within one error {100 * np.mean(pulls < 1):.1f} %, within 1.96 "
-              f"{100 * np.mean(pulls < 1.96):.1f} %; {columns}", flush=True)  # fmt: skip
+        within = [f"{100 * np.mean(pulls < x):.1f} %" for x in (1, 1.96)]
+        print(
+            f"{seed + 1} pictures: within one error {within[0]}, 1.96 {within[1]}; {columns}",
+            flush=True,
+        )
 
 
 def main() -> None:

@@ -12,8 +12,9 @@ product, with two exceptions (measured on two AVX-512 cores, float32, batch 32):
 Those two are written as matrix products. 3x3 kernels of stride 1 take Winograd's algorithm, which
 needs fewer products (`winograd.py`): forward and for the gradient of the input from 64 channels
 on, for the gradient of the kernel from 32. The gradient of the kernel of a first layer with one
-channel is one matrix product per strip of the pictures. Where there are several devices, the gradients of kernels are left to
-XLA. Everything else, every other type than float32, and every other backend, is
+channel is one matrix product per strip of the pictures. Where there are several devices, the
+gradients of kernels are left to XLA. Everything else, every other type than float32, and every
+other backend, is
 `lax.conv_general_dilated`.
 """
 
