@@ -508,12 +508,19 @@ def _central(component: Shell | Continuum, values: np.ndarray, modes, variance: 
     return jnp.asarray(columns @ values.astype(np.float32)), columns
 
 
+def ideal_points(
+    row: np.ndarray, column: np.ndarray, geometry: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points in the ideal picture, along the polarisation and across it, pixels; NumPy."""
+    z, x, _ = (np.asarray(v) for v in _ideal(row, column, geometry.astype(np.float32)))
+    return z, x
+
+
 def ideal_distance(row: np.ndarray, column: np.ndarray, geometry: np.ndarray) -> np.ndarray:
     """Distance of points from the centre of the ideal picture, pixels; NumPy."""
     if not geometry[3:].any():
         return np.hypot(row - np.float32(geometry[0]), column - np.float32(geometry[1]))
-    z, x, _ = (np.asarray(v) for v in _ideal(row, column, geometry.astype(np.float32)))
-    return np.hypot(z, x)
+    return np.hypot(*ideal_points(row, column, geometry))
 
 
 _ideal = jax.jit(geo.to_ideal)

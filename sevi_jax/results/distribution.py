@@ -15,10 +15,13 @@ from sevi_jax.data.picture import Picture
 from sevi_jax.data.replacing import replacing
 from sevi_jax.errors import InputError
 from sevi_jax.estimation import fitting
+from sevi_jax.estimation.harmonics import Wave, find_waves, in_words
+from sevi_jax.estimation.residuals import residual_of
 from sevi_jax.model.continuum import Continuum
+from sevi_jax.model.picture_model import ideal_points
 from sevi_jax.results.calibration import Calibration, Energy
 from sevi_jax.results.correlated import correlated
-from sevi_jax.results.fit import Fit, known_picture
+from sevi_jax.results.fit import UNLIKELY, Fit, known_picture
 from sevi_jax.results.spectrum import Spectrum, spectrum_of
 
 if TYPE_CHECKING:
@@ -266,10 +269,21 @@ class Distribution:
     @functools.cached_property
     def warnings(self) -> tuple[str, ...]:
         """What is not right, in words."""
-        known = self.is_known
-        if known.any():
-            return self.fit.warnings
-        return (*self.fit.warnings, "no I(r) is above 0 by 3 errors: too few electrons")
+        found = list(self.fit.warnings)
+        if self.p_value < UNLIKELY:
+            found += in_words(self._waves(), self.orders)
+        if not self.is_known.any():
+            found.append("no I(r) is above 0 by 3 errors, so no beta(r) is stated")
+        return tuple(found)
+
+    def _waves(self) -> list[Wave]:
+        """Waves around rings in the residual."""
+        fitted = self.fit.fitted
+        row, column = fitted.model.data.middles
+        z, x = ideal_points(row, column, fitted.found.values.geometry)
+        residual = residual_of(fitted.model, fitted.found.values)
+        distance, angle = (f(z, x).reshape(self.shape) for f in (np.hypot, _angle))
+        return find_waves(residual, distance, angle)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -386,6 +400,11 @@ class Distribution:
         from sevi_jax.results.page import write_page
 
         write_page(path, [self])
+
+
+def _angle(z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Angle of points from the polarisation."""
+    return np.arctan2(x, z)
 
 
 def invert(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sevi_jax.results.distribution import Distribution
     from sevi_jax.results.figures.style import Drawing
 
-_UNLIKELY = 1e-3  # p-value below which the model does not describe the picture
+UNLIKELY = 1e-3  # p-value below which the model does not describe the picture
 _QUIET = 0.9  # of the expected deviance, below which less than the noise of electrons is seen
 
 
@@ -279,7 +279,7 @@ class Fit:
     @functools.cached_property
     def dispersion(self) -> float:
         """Variance of the counts over the model's, at least 1; errors have its root in them."""
-        if self.p_value >= _UNLIKELY or not np.isfinite(self.p_value):
+        if self.p_value >= UNLIKELY or not np.isfinite(self.p_value):
             return 1.0
         residual = residual_of(self.fitted.model, self.fitted.found.values)
         pixels = int((self.fitted.prepared.data.exposure > 0).sum())
@@ -308,23 +308,27 @@ class Fit:
         found = list(self.fitted.prepared.warnings)
         if not self.converged:
             found.append(f"not converged: {self.reason}")
-        if not self.p_value >= _UNLIKELY:
+        if not self.p_value >= UNLIKELY:
             found.append(
                 f"the model does not describe this picture (p = {self.p_value:.1g}); errors are "
                 f"scaled by {np.sqrt(self.dispersion):.3g}"
-                + ("" if self.causes else "; no cause was found, see the residual")
+                + (
+                    ""
+                    if self.causes or self.distribution
+                    else "; no cause was found, see the residual"
+                )
             )
-        elif self.p_value > 1 - _UNLIKELY and self.deviance_ratio < _QUIET:
+        elif self.p_value > 1 - UNLIKELY and self.deviance_ratio < _QUIET:
             found.append(
                 f"counts scatter less than electrons do (deviance over the expected one: "
                 f"{self.deviance_ratio:.3g}): were they smoothed, averaged or scaled? errors may "
                 "be wrong"
             )
-        if not _UNLIKELY <= self.p_value <= 1 - _UNLIKELY and self.causes:
+        if not UNLIKELY <= self.p_value <= 1 - UNLIKELY and self.causes:
             return (*found, *(cause.sentence for cause in self.causes))
         if self.distribution is not None:
             return tuple(found)
-        likely = bool(self.p_value >= _UNLIKELY)
+        likely = bool(self.p_value >= UNLIKELY)
         return (*found, *reasons(self.fitted, self.mean_electrons, self.dispersion, likely))
 
     @property

@@ -156,6 +156,17 @@ def test_odd_orders_and_a_masked_part():
         assert abs(x.nominal_value - true) < 4 * x.std_dev < 0.2
 
 
+def test_missing_orders_are_named():
+    shell = {"radius": 40.0, "sigma": 3.0, "electrons": 100_000, "beta": {2: 0.8, 4: 0.9}}
+    picture = sevi_jax.simulate([shell], SHAPE, 6, origin=ORIGIN)
+    found = sevi_jax.invert(picture)
+    assert found.p_value < 1e-3
+    assert any("more orders: orders=2,4" in text for text in found.warnings), found.warnings
+    turned = sevi_jax.simulate([shell], SHAPE, 7, origin=ORIGIN, angle=12.0)
+    said = sevi_jax.invert(turned, orders=(2, 4)).warnings
+    assert any("turned" in text for text in said), said
+
+
 def test_wrong_arguments_are_said(picture):
     with pytest.raises(InputError, match="expected different numbers from 1 to 24"):
         sevi_jax.invert(picture, orders=(0,))
