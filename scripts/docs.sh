@@ -20,6 +20,8 @@ mkdir -p "$folder"
 cp -r docs "$folder/source"
 # commands in the pages are those of this checkout, and figures need no display
 export PATH=$venv/bin:$PATH PYTHONPATH=$root MPLBACKEND=agg
+# what the commands tell malloc themselves (sevi_jax/memory.py)
+export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1
 # JAX warns of commands that a notebook starts
 export PYTHONWARNINGS=ignore:os.fork:RuntimeWarning
 cd "$folder"
