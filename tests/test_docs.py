@@ -32,9 +32,10 @@ def test_every_page_is_in_the_table_of_contents():
 
 def test_page_of_commands_has_the_flags_of_predict():
     text = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
-    code = (ROOT / "sevi_jax/predict.py").read_text(encoding="utf-8")
+    files = [ROOT / f"sevi_jax/{name}.py" for name in ("predict", "picture_flags")]
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
     flags = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', code)) | {"overwrite"}
-    part = text.partition("(predict)=")[2].partition("\n## calibrate")[0]
+    part = text.partition("\n## predict")[2].partition("\n## ")[0]
     named = set(re.findall(r"--(\w+)", part + text.partition("(predict)=")[0])) - {"help"}
     assert named == flags
 
