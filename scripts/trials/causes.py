@@ -64,6 +64,13 @@ def draw(case: str, rng: np.random.Generator) -> tuple[list, dict[str, Any], dic
         size = float(rng.uniform(0.1, 0.5) * fit_cases.ELECTRONS)
         middle = fit_cases.shell(rng, 12, 20, electrons=size)
         shells.append(middle)
+    elif case == "central spot":
+        size, width = float(rng.uniform(0.2, 2) * fit_cases.ELECTRONS), float(rng.uniform(1, 3))
+
+        def spot(generator, number):
+            return width * np.linalg.norm(generator.normal(size=(number, 3)), axis=1)
+
+        shells.append({"electrons": size, "sampler": spot})
     elif case == "background":
         size = float(rng.uniform(0.05, 1))
         conditions["background"] = size
@@ -87,7 +94,7 @@ def draw(case: str, rng: np.random.Generator) -> tuple[list, dict[str, Any], dic
 
 CASES = (
     "tilt", "ellipse", "harmonics 3", "harmonics 4", "order 1", "order 3", "order 4", "tail",
-    "shell", "background", "left and right", "top and bottom", "hot pixels", "gain",
+    "shell", "central spot", "background", "left and right", "top and bottom", "hot pixels", "gain",
 )  # fmt: skip
 
 

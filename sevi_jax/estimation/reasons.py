@@ -12,7 +12,7 @@ import numpy as np
 
 from sevi_jax.estimation.fitting import Fitted, limits_for
 from sevi_jax.estimation.origin import bright_edges
-from sevi_jax.estimation.scoring import search
+from sevi_jax.estimation.scoring import Reason, search
 from sevi_jax.model.picture_model import PictureModel, Values
 
 _BEYOND_DOUBT = 30.0  # of a deviance: 5.5 standard errors
@@ -47,6 +47,8 @@ def reasons(fitted: Fitted, mean: np.ndarray, dispersion: float, likely: bool) -
                 f"rings may be cut by an edge ({', '.join(edges)}): where their centre is not the "
                 "one found, origin=ROW,COLUMN gives it; it may lie on an edge or outside"
             )
+    if fitted.found.reason is not Reason.CONVERGED:
+        return found  # scores say where the search stopped, not what would fit better
     if layout.background == 0 and (level := tests.background()) is not None:
         found.append(
             f"electrons lie where the shells have none, about {level:.2g} per pixel: "
