@@ -1,8 +1,11 @@
 """Warnings that say what would fit better; a correct test warns of one good picture in 1e7."""
 
+import dataclasses
+
 import pytest
 
-from sevi_jax.results.fit import fit
+from sevi_jax.estimation.scoring import Reason
+from sevi_jax.results.fit import Fit, fit
 from sevi_jax.synthesis.spectrometer import simulate
 
 SHAPE = (120, 120)
@@ -52,3 +55,12 @@ def test_what_is_free_is_not_said():
     picture = simulate([SHELL], SHAPE, 1, angle=4.0, ellipse=(0.008, 0.006), background=0.02)
     found = fit(picture, free=("origin", "angle", "ellipse"), background="constant")
     assert found.warnings == ()
+
+
+def test_of_a_fit_that_did_not_converge_nothing_is_said():
+    found = fit(simulate([SHELL], SHAPE, 1, angle=4.0, ellipse=(0.008, 0.006)))
+    fitted = found.fitted
+    stopped = dataclasses.replace(fitted.found, reason=Reason.ITERATIONS)
+    stopped = Fit(dataclasses.replace(fitted, found=stopped))
+    assert not any("turned" in text or "ellipses" in text for text in stopped.warnings)
+    assert any("not converged" in text for text in stopped.warnings)
