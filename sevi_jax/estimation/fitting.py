@@ -10,6 +10,7 @@ from sevi_jax.data.picture import POLARISATIONS, Picture
 from sevi_jax.errors import InputError
 from sevi_jax.estimation import freeform, noise
 from sevi_jax.estimation import goodness as good
+from sevi_jax.estimation.even_rings import EvenRings
 from sevi_jax.estimation.finding import MOST_SHELLS, Guess, find_shells
 from sevi_jax.estimation.needless import without_needless
 from sevi_jax.estimation.origin import find_edge_origin, find_origin
@@ -236,6 +237,8 @@ def fit_picture(
     added: list[Term] = [] if prior is None else [prior]
     if request.positive:
         added.append(Positivity(model))
+    if layout.efficiency:
+        added.append(EvenRings(prepared.data, model, values.geometry[:2]))
     while True:
         fitted = PictureModel(prepared.data, model, values)
         # where shells may still be left out the search need not end
