@@ -33,8 +33,7 @@ _PASSES = 12
 _FEWEST_SINGLE = 60  # pixels of one electron
 _SINGLE = 3  # electrons, up to which values stand apart or nearly so
 _COMB_PASSES = 60
-# By which the variance of bright pixels may be off, or so many errors, and at most.
-_SAME, _DOUBT, _MOST_SAME = 0.15, 4.0, 0.6
+_SAME = 0.15  # by which the variance of bright pixels may be off
 _WIDEST_COMB = 0.15  # f beyond which one electron and two do not stand apart
 _PIECE = 192
 _NODES = 3  # along a side of the picture
@@ -272,9 +271,7 @@ def scatter_of(prepared: Prepared, mean: np.ndarray, origin: tuple[float, float]
             fine = np.array([single[0], single[2] ** 2])
             # that bright pixels scatter so, too, shows that it is pixels that differ
             powers = np.array([1.0, bright])
-            error = np.sqrt(powers @ amounts.covariance[:2, :2] @ powers) / (values @ powers)
-            same = max(_SAME, min(_DOUBT * error, _MOST_SAME))
-            if abs((fine @ powers) / (values @ powers) - 1) < same:
+            if abs((fine @ powers) / (values @ powers) - 1) < _SAME:
                 values = fine
                 gain_error, spread, spread_error = single[1], single[2], single[3]
     variance = sum(v * term for v, term in zip(values, terms, strict=True) if v > 0)
