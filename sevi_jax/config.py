@@ -16,7 +16,7 @@ from sevi_jax.errors import InputError
 # An ml_collections.ConfigDict, whose own types give every key a union of all types there are.
 Config = Any
 
-# Prior of the original, spec section 2: order -> (low, high, mean, sd) of a normal distribution
+# Prior of the original (docs/course.md): order -> (low, high, mean, sd) of a normal distribution
 # conditioned on low <= beta <= high.
 ORIGINAL_BETA = (
     (0.35, 1.0, 1.0, 0.65),

@@ -37,7 +37,7 @@ from sevi_jax.synthesis.frames import draw_spots, render_frame
 from sevi_jax.synthesis.pipeline import SynthesisSpec, draw_pictures
 from sevi_jax.synthesis.prior import Prior, sample_shells
 
-DETECTED = 0.6  # fraction of the electrons that the detector records, spec section 4
+DETECTED = 0.6  # fraction of the electrons that the detector records: docs/course.md
 PER_FRAME = 86.0  # detected electrons of a camera frame, on average
 FRAME_SIZE = 1024  # pixels
 NUMBERS = {"distributions": 4, "frames": 100, "images": 16}  # how many, unless said otherwise
@@ -129,7 +129,7 @@ def write_distributions(
     chunk: int = 2**18,
     progress: bool = True,
 ) -> tuple[int, int]:
-    """Writes a file of the second kind (spec section 4): single shells and their electrons.
+    """Writes a file of the second kind (docs/course.md): single shells and their electrons.
 
     Distribution d is one shell of the prior's entry ``d mod S``; it depends on the root key, d and
     `chunk`, not on `number`.
@@ -180,7 +180,7 @@ def write_frames(
     truth: bool = True,
     progress: bool = True,
 ) -> int:
-    """Writes a file of the first kind (spec section 4): the shells of one picture in camera frames.
+    """Writes a file of the first kind (docs/course.md): the shells of one picture in camera frames.
 
     Every frame holds a Poisson number of detected electrons; each belongs to a shell with the share
     that the shell has in the prior's numbers of electrons. Frame i depends on the root key, i and

@@ -1,4 +1,4 @@
-"""Camera frames of known electrons by NumPy in float64, from the definition in spec section 4."""
+"""Camera frames of known electrons by NumPy in float64, from the definition in docs/course.md."""
 
 import numpy as np
 

@@ -89,7 +89,7 @@ ELECTRONS = np.array([[2.2e6, 1.9e6], [2.2e6, 1.9e6], [2.2e4, 1.9e4]])
 def exact_shell(radius, sigma, electrons, beta):
     """Means of one shell in the pixels of the folded picture, and their derivatives; float64.
 
-    The density of spec section 1, rho = 1/pi int_0^inf f(r) / r^2 I(z / r) dy, r^2 = x^2 + y^2 +
+    The course's density, rho = 1/pi int_0^inf f(r) / r^2 I(z / r) dy, r^2 = x^2 + y^2 +
     z^2, by Gauss's rule along y and over every pixel: no table, no interpolation, no series.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Answer files: the shells found in each picture, as JSON or the Answer table of spec section 4."""
+"""Answer files: the shells found in each picture, as JSON or the course's Answer table."""
 
 import json
 import math

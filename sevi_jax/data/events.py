@@ -1,4 +1,4 @@
-"""Electron tables to pictures of counts, in bounded memory; knows the files of spec section 4."""
+"""Electron tables to pictures of counts, in bounded memory; knows the course's files."""
 
 import dataclasses
 import pathlib
@@ -35,7 +35,7 @@ class Truth:
         ids: DistributionId or SphereId, ``[D]`` int64.
         radius: mean shell radius, ``[D]`` float64, half-widths of the detector.
         sigma: standard deviation of the radius, ``[D]`` float64, half-widths of the detector.
-        beta: orders 2, 4, ..., 2 N in the convention of spec section 1, ``[D, N]`` float64.
+        beta: orders 2, 4, ..., 2 N in the course's convention, ``[D, N]`` float64.
     """
 
     ids: np.ndarray
@@ -77,7 +77,7 @@ def file_kind(path: str | pathlib.Path) -> str:
     """Says what an HDF5 file holds.
 
     Returns:
-        ``"distributions"`` (second kind of spec section 4), ``"pair"`` (first kind),
+        ``"distributions"`` (second kind of docs/course.md), ``"pair"`` (first kind),
         ``"electrons"`` (detected electrons without truth), ``"frames"`` (camera frames only) or
         ``"images"`` (an image set).
 

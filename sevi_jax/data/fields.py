@@ -1,4 +1,4 @@
-"""The fields and tables of the measured files (spec section 4), one definition each; no I/O."""
+"""The fields and tables of the measured files (docs/course.md), one definition each; no I/O."""
 
 import dataclasses
 

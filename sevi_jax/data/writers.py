@@ -1,4 +1,4 @@
-"""Streaming writers of the files of spec section 4 and of image sets; knows no physics."""
+"""Streaming writers of the course's files and of image sets; knows no physics."""
 
 import contextlib
 import pathlib

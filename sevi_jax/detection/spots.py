@@ -1,6 +1,6 @@
 """The spots of electrons on a binned frame and their least-squares fit; knows nothing of frames.
 
-A spot ``A exp(-(dx^2 + dz^2 + 2 rho dx dz) / (2 s^2))`` (spec section 4) averaged over the points
+A spot ``A exp(-(dx^2 + dz^2 + 2 rho dx dz) / (2 s^2))`` (docs/course.md) averaged over the points
 of a bin of b x b pixels is, to 1e-4 of its height, a spot again: the points lie evenly at
 0, 1/5 .. b - 1/5 of a pixel, so their mean is (b - 1/5) / 2 and their variance (b^2 - 1/25) / 12;
 the spot's covariance grows by that variance and it is sampled at that mean. Equal diagonal elements

@@ -1,4 +1,4 @@
-"""Losses and the metric on beta, from the L2 distance of angular densities (spec section 3).
+"""Losses and the metric on beta, from the L2 distance of angular densities (docs/course.md).
 
 Two densities that differ by ``d_2i`` in beta_2i differ, squared and integrated over cos(theta), by
 ``sum_i 2 / (4 i + 1) d_2i^2``, because ``int P_n^2 = 2 / (2 n + 1)``.
@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from sevi_jax.config import LOSSES
 from sevi_jax.physics.legendre import order_weights
 
-# averaged relative error = rms error per parameter / this typical size of a beta (spec section 3)
+# averaged relative error = rms error per parameter / this typical size of a beta (docs/course.md)
 TYPICAL_BETA = 0.7
 
 
@@ -38,7 +38,7 @@ def squared_distances(beta_pred: ArrayLike, beta_true: ArrayLike) -> jax.Array:
 
 
 def distance(beta_pred: ArrayLike, beta_true: ArrayLike) -> jax.Array:
-    """The metric: L2 distances of the angular densities, summed over shells (spec section 3).
+    """The metric: L2 distances of the angular densities, summed over shells (docs/course.md).
 
     Args:
         beta_pred: ``[..., S, L]``.
@@ -75,7 +75,7 @@ def beta_loss(beta_pred: ArrayLike, beta_true: ArrayLike, kind: str) -> jax.Arra
 
 
 def averaged_relative_error(squared_loss: float, num_orders: int) -> float:
-    """Turns a mean squared loss into the original's "averaged relative error" (spec section 3.2).
+    """Turns a mean squared loss into the original's "averaged relative error" (docs/course.md).
 
     The rms error per parameter that would give this loss if it were the same for every parameter,
     ``sqrt(loss per shell / sum_i 2 / (4 i + 1))``, divided by 0.7.

@@ -1,6 +1,6 @@
 """Even Legendre series of cos(theta): the angular density of a shell; NumPy tables, JAX values.
 
-A density is ``I(c) = 1/2 + sum_{i=1..L} beta_2i P_2i(c)`` on [-1, 1] (spec section 1). Coefficient
+A density is ``I(c) = 1/2 + sum_{i=1..L} beta_2i P_2i(c)`` on [-1, 1] (docs/course.md). Coefficient
 vectors here run over the orders 0, 2, ..., 2 L and start with the constant 1/2.
 """
 

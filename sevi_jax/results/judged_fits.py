@@ -30,7 +30,7 @@ class JudgedFit:
         beta: ``[S, L]``.
         beta_error: ``[S, L]``.
         radius: ``[S]``, half-widths.
-        distance: the metric (spec section 3).
+        distance: the metric (docs/course.md).
         bound: what it is on average for an estimate at the Cramer-Rao bound; NaN where sigma or the
             yields are not known.
         pulls: (estimate - truth) / error of every free parameter, ``[P]``; NaN where not known.

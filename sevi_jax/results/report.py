@@ -39,7 +39,7 @@ class Judged:
         radius_pred: ``[S]``, or None where the network does not predict it.
         beta_true: ``[S, N]``, all orders known.
         beta_pred: ``[S, L]``.
-        distance: the metric (spec section 3).
+        distance: the metric (docs/course.md).
         prior_mean_distance: the same where the prior's mean is predicted.
         squared: squared distances of the densities, summed over shells.
     """

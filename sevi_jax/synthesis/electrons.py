@@ -126,7 +126,7 @@ def draw_abs_cosine(pick: jax.Array, within: jax.Array, table: AngleTable) -> ja
 def draw_electrons(
     key: jax.Array, radius: jax.Array, sigma: jax.Array, table: AngleTable, number: int
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Draws electrons of one shell and where they meet the detector (spec section 1).
+    """Draws electrons of one shell and where they meet the detector (docs/course.md).
 
     Args:
         key: scalar typed key.

@@ -1,6 +1,6 @@
 """Camera frames: electron positions to the uint8 pictures that the camera stores.
 
-Every electron makes a bright spot a few pixels wide; the spots of a frame add up (spec section 4).
+Every electron makes a bright spot a few pixels wide; the spots of a frame add up (docs/course.md).
 The module draws one frame; `jax.vmap` outside makes many. It knows nothing of shells.
 """
 

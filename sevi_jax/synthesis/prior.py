@@ -1,4 +1,4 @@
-"""Draws shell parameters from the prior of spec section 2; knows nothing of pictures."""
+"""Draws shell parameters from the course's prior; knows nothing of pictures."""
 
 import dataclasses
 import functools

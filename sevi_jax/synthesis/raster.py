@@ -54,7 +54,7 @@ def fold_counts(counts: jax.Array) -> jax.Array:
 
 
 def normalise(counts: jax.Array) -> jax.Array:
-    """Divides counts by their sum, times 255 (spec section 2); a picture without counts stays 0.
+    """Divides counts by their sum, times 255 (docs/course.md); a picture without counts stays 0.
 
     Args:
         counts: ``[H, W]``, any real type.

@@ -1,4 +1,4 @@
-"""Answers read back as they were written; the table is the one of spec section 4."""
+"""Answers read back as they were written; the table is the course's."""
 
 import json
 

@@ -101,7 +101,7 @@ STEP_WEIGHTS = WEIGHTS * 3 / 4 * (1 - NODES**2)
 
 
 def reference_box(radius, sigma, beta, x, z):
-    """Probability of x0 < |x| < x1 and z0 < |z| < z1 of one electron (spec section 1), float64.
+    """Probability of x0 < |x| < x1 and z0 < |z| < z1 of one electron (docs/course.md), float64.
 
     Not along the line of sight but in the order of drawing: r and theta by Gauss's rule, phi in
     closed form. |x| = r sin(theta) |cos(phi)| lies in the box with probability
