@@ -138,7 +138,6 @@ def test_simulated_picture_knows_its_truth(names):
     assert [shell.radius for shell in names["simulated"].truth.shells] == [24, 44]
 
 
-@pytest.mark.skipif(not hasattr(sevi_jax, "fit_many"), reason="not built yet")
 def test_many(names):
     names["pictures"] = [
         sevi_jax.simulate(shells=names["shells"], shape=(120, 120), seed=seed) for seed in (2, 3)
@@ -147,7 +146,6 @@ def test_many(names):
     assert [len(fit.shells) for fit in fits] == [2, 2]
 
 
-@pytest.mark.skipif(not hasattr(sevi_jax, "invert"), reason="not built yet")
 def test_free_form(names):
     run(ENERGIES + FREE_FORM, names)
     d = names["d"]
