@@ -35,7 +35,10 @@ _IDLE = 0.01  # of all electrons: a shell with fewer may be one that was not fou
 _MOVED = 0.3  # pixels of the rebinned picture: then shells are looked for again
 _UNLIKELY = 1e-3  # p-value, or 1 less it, at which the noise is looked at
 _FIRST_SEARCH, _LAST_SEARCH = 20, 60  # evaluations, at most
-_UNKNOWN = 2.0  # error of beta_2 that says nothing: beta_2 of a density is in -1 .. 2
+_UNKNOWN = (
+    0.4  # of 2 n + 1: an error of beta_n that says nothing, 2 for beta_2, which is in -1 .. 2
+)
+_UNKNOWN_SIGMA = 0.3  # pixels: the pixel's own width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,7 +264,7 @@ def fit_picture(
         layout = dataclasses.replace(layout, normal=prepared.normal)
         model = dataclasses.replace(model, layout=layout)
     reason = found.reason
-    if matrix is None or not determined(found, matrix, model):
+    if matrix is None or not determined(found, matrix, model, prepared.data):
         reason = Reason.SINGULAR if reason is Reason.CONVERGED else reason
     if matrix is None:
         matrix = np.full((model.size, model.size), np.nan)
@@ -560,16 +563,40 @@ def in_order(found: Found, model: Model) -> Found:
     )
 
 
-def determined(found: Found, matrix: np.ndarray, model: Model) -> bool:
-    """Whether the counts tell every shell's lowest beta; else two shells are one to the counts."""
+def determined(found: Found, matrix: np.ndarray, model: Model, data: Data) -> bool:
+    """Whether the counts tell every parameter: none has an error as large as what it may be.
+
+    Radius, sigma and number of electrons are to be known to a factor, sigma to a third of a pixel
+    at least; beta_n to 0.4 (2 n + 1), where -1 to 2 for beta_2 are possible; the origin to half the
+    outermost ring, the angle to half a radian, bends to 0.2; backgrounds to the mean count, the
+    logarithm of the efficiency to 1, and the exposure of the off picture to itself.
+
+    Args:
+        found: where the search ended.
+        matrix: covariance of the vector.
+        model: what was free.
+        data: the picture.
+    """
     variance = np.diagonal(matrix)
     if not (np.isfinite(variance).all() and (variance >= 0).all()):
         return False
-    for i, shell in enumerate(model.shells):
-        if shell.orders:
-            place = model.starts[i] + shell.lengths
-            if not np.sqrt(variance[place + 1]) < _UNKNOWN * abs(
-                found.values.shells[i][shell.lengths]
-            ):
-                return False
-    return True
+    return bool((np.sqrt(variance) < _largest_errors(found.values, model, data)).all())
+
+
+def _largest_errors(values: Values, model: Model, data: Data) -> np.ndarray:
+    """Errors from which on a parameter is not known, ``[P]``; a continuum has bands instead."""
+    found, outermost = [], 1.0
+    for shell, v in zip(model.shells, values.shells, strict=True):
+        width = v[1] + (abs(v[2]) if shell.lengths == 3 else 0.0)
+        outermost = max(outermost, v[0] + width)
+        electrons = abs(v[shell.lengths])
+        found += [max(v[0], width), max(width, _UNKNOWN_SIGMA)]
+        found += [max(width, _UNKNOWN_SIGMA)] if shell.lengths == 3 else []
+        found += [electrons, *(_UNKNOWN * (2 * n + 1) * electrons for n in shell.orders)]
+    found += [np.inf] * len(values.continuum)
+    used = data.exposure > 0
+    level = float(data.counts[used].sum() / data.exposure[used].sum())
+    kinds = {"origin": outermost / 2, "angle": 0.5, "background": level, "efficiency": 1.0,
+             "off": max(abs(values.off_scale), 1e-9)}  # fmt: skip
+    found += [kinds.get(name.partition("_")[0], 0.2) for name in model.layout.columns]
+    return np.array(found)

@@ -313,9 +313,9 @@ class Fit:
                 f"the model does not describe this picture (p = {self.p_value:.1g}); errors are "
                 f"scaled by {np.sqrt(self.dispersion):.3g}"
                 + (
-                    ""
-                    if self.causes or self.distribution
-                    else "; no cause was found, see the residual"
+                    "; no cause was found, see the residual"
+                    if self.converged and not self.causes and not self.distribution
+                    else ""
                 )
             )
         elif self.p_value > 1 - UNLIKELY and self.deviance_ratio < _QUIET:

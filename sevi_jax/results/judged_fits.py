@@ -139,7 +139,7 @@ def _judge(
     picture = PictureModel(data, model, guess)
     found = fitting.in_order(search(picture, guess, limits, added), model)
     matrix = covariance(found)
-    is_known = matrix is not None and fitting.determined(found, matrix, model)
+    is_known = matrix is not None and fitting.determined(found, matrix, model, data)
     if matrix is None:
         matrix = np.full((model.size, model.size), np.nan)
     vector = found.values.vector(model)

@@ -1,18 +1,26 @@
 """Whole fits of drawn pictures: errors that hold, the number of shells, origins, mistakes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.stats
 
 from sevi_jax.data.picture import Picture
 from sevi_jax.errors import InputError
-from sevi_jax.estimation.fitting import geometry_at, limits_for
+from sevi_jax.estimation.fitting import (
+    determined,
+    fit_picture,
+    geometry_at,
+    limits_for,
+    request_of,
+)
 from sevi_jax.estimation.origin import find_origin
 from sevi_jax.estimation.scoring import Reason, covariance, search
 from sevi_jax.model.components import Shell
 from sevi_jax.model.means import Layout
 from sevi_jax.model.picture_model import Data, Model, PictureModel, Values
-from sevi_jax.results.fit import fit
+from sevi_jax.results.fit import Fit, fit
 from sevi_jax.synthesis.spectrometer import simulate
 
 SHAPE = (96, 90)
@@ -106,6 +114,55 @@ def test_difference_of_radii_has_its_covariance():
     index = [found.names.index(f"radius_{i}") for i in (1, 2)]
     matrix = found.covariance[np.ix_(index, index)]
     assert difference.std_dev == pytest.approx(np.sqrt([1, -1] @ matrix @ [1, -1]), rel=1e-6)
+
+
+def searched(shells, free=("origin",), **conditions):
+    """A fit that starts at the truth, of shells whose orders may have no electrons to tell them."""
+    picture = simulate(shells, (64, 56), seed=2, origin=(32.3, 28.1), **conditions)
+    values = tuple(
+        np.array([x["radius"], x["sigma"], x["electrons"], x["electrons"] * x["beta"][2]])
+        for x in shells
+    )
+    start = Values(values, geometry_at((32.3, 28.1), (64, 56), 0.0))
+    request = request_of(len(shells), (2,), "normal", free, "none", None, False)
+    return fit_picture(picture, request, start)
+
+
+RING = {"radius": 20.0, "sigma": 1.5, "electrons": 4000, "beta": {2: 1.0}}
+
+
+def test_two_shells_in_one_place_do_not_count_as_converged():
+    found = searched([RING, RING])
+    assert found.found.reason is not Reason.CONVERGED
+
+
+def test_an_angle_of_round_rings_does_not_count_as_converged():
+    round_ring = searched([RING | {"beta": {2: 0.0}}], ("origin", "angle"))
+    assert round_ring.found.reason is not Reason.CONVERGED
+    assert searched([RING], ("origin", "angle")).found.reason is Reason.CONVERGED
+
+
+def test_every_kind_of_parameter_must_be_known():
+    ring = searched([RING], ("origin", "angle", "ellipse"))
+    assert ring.found.reason is Reason.CONVERGED
+    model, data = ring.model.model, ring.prepared.data
+    assert determined(ring.found, ring.covariance, model, data)
+    for number in range(model.size):
+        for wrong in (1e12, np.nan, -1.0):
+            unknown = ring.covariance.copy()
+            unknown[number, number] = wrong
+            assert not determined(ring.found, unknown, model, data), model.names[number]
+
+
+def test_no_cause_is_named_where_the_fit_did_not_converge():
+    # an ellipse and a background that the model lacks, and a search that was stopped on its way
+    picture = draw(4, background=0.2, ellipse=(0.03, 0.0))
+    found = fit(picture, shells=2)
+    stopped = dataclasses.replace(found.fitted.found, reason=Reason.ITERATIONS)
+    stopped = Fit(dataclasses.replace(found.fitted, found=stopped))
+    assert "not converged" in stopped.warnings[0]
+    assert not any(name in text for text in stopped.warnings
+                   for name in ("background", "ellipse", "angle", "cause"))  # fmt: skip
 
 
 @pytest.mark.parametrize("hot", [0, 1])
