@@ -1,4 +1,4 @@
-"""Checkpoints of a run through Orbax and its TensorStore; the only importer of both.
+"""Checkpoints of a run through Orbax; its only importer.
 
 Orbax writes a checkpoint under a temporary name and renames it when it is complete. Just before
 that it is sealed (`seal`): a checkpoint whose files are no longer what was written is passed over
@@ -10,9 +10,7 @@ written, and alone looks for damage and puts things away.
 """
 
 import contextlib
-import copy
 import errno
-import functools
 import json
 import math
 import os
@@ -24,9 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
-import tensorstore as ts
 from jax.sharding import Mesh
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
@@ -178,7 +174,6 @@ class Checkpoints:
 
     def _open_for_saving(self) -> ocp.CheckpointManager:
         """Makes Orbax's manager, once what kills and damage left is out of its way."""
-        _spare_json()
         latest = self.latest_step or 0
         with processes.together():
             if processes.is_first():
@@ -338,56 +333,26 @@ class _Best:
 
 
 def _read(folder: pathlib.Path, like: Any, sharding: Any) -> Any:
-    """Reads the arrays of an item; raises ValueError, naming the first that is of another network.
-
-    Without Orbax, which turns the specification of every array into JSON: TensorStore (0.1.86)
-    never frees what it makes for that, half a MiB at each restart of a run.
-    """
-    store: dict[str, Any] = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder}/"}}
-    context = ts.Context()  # with it, the files that say where the arrays are get read once
-    names = ts.KvStore.open(store, context=context).result().list().result()
-    opened = {
-        name: ts.open({"driver": "zarr", "kvstore": {**store, "path": f"{name}/"}}, context=context)
-        for name in (x.decode().removesuffix("/.zarray") for x in names if x.endswith(b"/.zarray"))
-    }
-    found = {name: array.result() for name, array in opened.items()}
-    expected = {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf
-        for path, leaf in jax.tree.leaves_with_path(like)
-    }
-    for name in sorted(found.keys() | expected.keys()):
-        there, here = (
-            f"{tuple(x[name].shape)} {np.dtype(kind(x[name])).name}" if name in x else "nothing"
-            for x, kind in ((found, lambda y: y.dtype.numpy_dtype), (expected, lambda y: y.dtype))
+    """Reads the arrays of an item; ValueError names the first that is of another network."""
+    with ocp.StandardCheckpointer() as reader:
+        found = _shapes(reader.metadata(folder).item_metadata)
+        expected = _shapes(like)
+        for name in sorted(found.keys() | expected.keys()):
+            there, here = found.get(name, "nothing"), expected.get(name, "nothing")
+            if there != here:
+                raise ValueError(f"{name}: found {there}, expected {here}")
+        wanted = jax.tree.map(
+            lambda x, lies: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), like, sharding
         )
-        if there != here:
-            raise ValueError(f"{name}: found {there}, expected {here}")
-    read = [found[name].read() for name in expected]  # all at once
-    arrays = [
-        jax.make_array_from_callback(value.shape, lies, value.__getitem__)
-        for value, lies in zip((x.result() for x in read), jax.tree.leaves(sharding), strict=True)
-    ]
-    return jax.tree.unflatten(jax.tree.structure(like), arrays)
+        return reader.restore(folder, wanted)
 
 
-@functools.cache
-def _spare_json() -> None:
-    """Spares TensorStore (0.1.86) the JSON that it never frees: 0.14 MiB for each checkpoint.
-
-    Orbax asks how a folder is specified once per array, and for counters that nobody reads here.
-    """
-    to_json, known = ts.KvStore.Spec.to_json, {}
-
-    def to_json_once(self: ts.KvStore.Spec, include_defaults: bool = False) -> Any:
-        key = include_defaults, repr(self)
-        if key not in known:
-            while len(known) >= 8:  # the folders of a checkpoint, and a few before
-                del known[next(iter(known))]
-            known[key] = to_json(self, include_defaults)
-        return copy.deepcopy(known[key])
-
-    ts.KvStore.Spec.to_json = to_json_once
-    ts.experimental_collect_matching_metrics = lambda *_args, **_options: []
+def _shapes(tree: Any) -> dict[str, str]:
+    """Shape and type of every array of a tree by its name."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): f"{tuple(leaf.shape)} {leaf.dtype}"
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
 
 
 def _was_sealed(folder: pathlib.Path) -> bool:
