@@ -42,7 +42,6 @@ OWNERS = {
     "matplotlib": {"results.figures"},
     "ml_collections": {"config", "network.training", "network.run"} | COMMANDS,
     "orbax": {"network.training.checkpoint"},
-    "tensorstore": {"network.training.checkpoint"},
     "tensorboardX": {"network.training.metrics"},
 }
 
