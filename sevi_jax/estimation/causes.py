@@ -81,8 +81,8 @@ def find_causes(fitted: Fitted) -> tuple[Cause, ...]:
 
     Returns:
         The causes that are beyond doubt, in the order they were found; often the largest first.
-        Of a fit that did not converge only a spot in the centre: its score says where it stopped,
-        not what is missing.
+        Of a fit that did not converge only a spot in the centre and single pixels: its score says
+        where it stopped, not what is missing.
     """
     found = []
     if not fitted.model.model.shells:
@@ -91,12 +91,12 @@ def find_causes(fitted: Fitted) -> tuple[Cause, ...]:
     if apart is not None:
         fitted, cause = apart
         found.append(cause)
-    if fitted.found.reason is not Reason.CONVERGED:
-        return tuple(found)
     outliers = _outliers(fitted)
     if outliers is not None and len(outliers.hot) + len(outliers.dead):
         found += outliers_in_words(outliers)
         fitted = _without(fitted, outliers)
+    if fitted.found.reason is not Reason.CONVERGED:
+        return tuple(found)
     look, start = _first_state(fitted)
     state = start
     blocks: list[_Block] = []
