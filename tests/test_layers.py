@@ -9,10 +9,21 @@ import sevi_jax
 
 COMMANDS = {"calibrate", "detect", "train", "evaluate", "invert", "predict", "synthesize"}
 COMMANDS |= {"__main__", "commands", "picture_flags"}
-FIRST = {"errors", "locks", "config", "prng", "memory", "provenance", "physics", "data"}
+FIRST = {
+    "errors",
+    "arguments",
+    "locks",
+    "config",
+    "prng",
+    "memory",
+    "provenance",
+    "physics",
+    "data",
+}
 # What a unit may import besides itself; two halves stand on one physics and meet at the results.
 MAY_IMPORT = {
     "errors": set(),
+    "arguments": {"errors"},
     "prng": set(),
     "memory": set(),
     "locks": set(),
@@ -21,12 +32,12 @@ MAY_IMPORT = {
     "config": {"errors"},
     "run_config": {"errors", "config"},
     "physics": {"errors"},
-    "data": {"errors", "locks"},
-    "synthesis": {"errors", "prng", "physics", "data"},
+    "data": {"errors", "arguments", "locks"},
+    "synthesis": {"errors", "arguments", "prng", "physics", "data"},
     "network": FIRST - {"data"} | {"synthesis"},
     "detection": FIRST - {"config"} | {"synthesis"},
     "model": {"errors", "physics"},
-    "estimation": {"errors", "physics", "data", "model"},
+    "estimation": {"errors", "arguments", "physics", "data", "model"},
 }
 RESULTS = FIRST | {"synthesis", "network", "detection", "model", "estimation"}
 MAY_IMPORT[""] = {"data", "synthesis", "results"}  # of the public names, for type checkers

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import gzip
 import lzma
+import math
 import pathlib
 import warnings
 import zipfile
@@ -119,6 +120,12 @@ def _picture(
     meant = meaning(place, values)
     counts, noise, notes = meant.counts, meant.noise, meant.notes
     if offset:
+        highest = float(np.nanmax(counts))
+        if not math.isfinite(offset) or offset >= highest:
+            raise InputError(
+                f"{place}: offset={offset:g}: expected a number below the highest value, "
+                f"{highest:g}"
+            )
         counts = counts - offset
         notes = (*(note for note in notes if "offset=" not in note), f"{offset:g} is taken off")
         # noise below the offset is the camera's, and is no difference of pictures

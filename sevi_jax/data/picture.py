@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sevi_jax.arguments import number, numbers
 from sevi_jax.errors import InputError
 
 # Angle of the polarisation from axis 0, in the plane of the detector, degrees.
@@ -64,17 +65,39 @@ class Picture:
             if value is None:
                 continue
             value = np.asarray(value)
+            if value.dtype.kind not in "biuf":
+                raise InputError(f"{self.name}: {field} holds {value.dtype}, expected numbers")
             if value.shape != counts.shape:
                 raise InputError(
                     f"{self.name}: {field} has shape {value.shape}, expected that of the picture, "
                     f"{counts.shape}"
                 )
+            if kind is bool and np.isnan(value).any():
+                value = np.nan_to_num(value, nan=0.0)  # NaN is no pixel to be used
             object.__setattr__(self, field, value.astype(kind))
+        self._check_numbers()
         used = self.used
         if not used.any():
             raise InputError(f"{self.name}: no pixel is used: see its mask")
         if (np.isinf(self.counts) & used).any():
             raise InputError(f"{self.name}: a pixel is infinite: mask it or correct the file")
+
+    def _check_numbers(self) -> None:
+        """Refuses what is no number in the fields that hold one."""
+        angle = self.polarisation
+        if isinstance(angle, str):
+            angle = POLARISATIONS.get(angle, angle)
+        expected = f"{', '.join(POLARISATIONS)} or degrees"
+        object.__setattr__(self, "polarisation", number("polarisation", angle, expected))
+        if self.origin is not None:
+            origin = numbers("origin", self.origin, 2, "(row, column) in pixels from the corner")
+            object.__setattr__(self, "origin", origin)
+        for name in ("gain", "off_scale"):
+            value = getattr(self, name)
+            if value is not None and number(name, value, "a number above 0") <= 0:
+                raise InputError(f"{name}={value}: expected a number above 0")
+        if number("blur", self.blur, "a number from 0 on") < 0:
+            raise InputError(f"blur={self.blur}: expected a number from 0 on")
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -50,6 +50,11 @@ def meaning(place: str, values: np.ndarray) -> Meaning:
     Raises:
         InputError: a value is infinite, or the values are unsigned differences that wrapped around.
     """
+    if values.ndim != 2 or min(values.shape) < 2 or values.dtype.kind not in "biuf":
+        raise InputError(
+            f"{place}: expected a picture, a real array [rows, columns] of at least 2 x 2 pixels, "
+            f"got {values.dtype} of shape {values.shape}"
+        )
     counts = values.astype(np.float64)
     notes = []
     if values.dtype.kind == "b":

@@ -1,11 +1,13 @@
 """From one picture to fitted shells: origin, start, fit, goodness; knows no file and no format."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
+from sevi_jax.arguments import elements, number, shown, truth, whole
 from sevi_jax.data.picture import POLARISATIONS, Picture
 from sevi_jax.errors import InputError
 from sevi_jax.estimation import freeform, noise
@@ -27,6 +29,7 @@ from sevi_jax.physics.shapes import SHAPES
 
 FREE = (*geo.GROUPS, "efficiency")
 _REACHES = 8.0  # pixels: the reach of a continuum is a multiple of it
+_FEWEST_PIXELS = 10  # along a side: where a smaller one ends no ring is seen
 _COARSE = 320  # pixels along a side are enough to find shells
 _WIDEST_START = 0.03  # of half a picture: a shell that is looked for does not cover several
 _FIRST_TAIL = 0.7  # of sigma, in either direction: where the search for a tail begins
@@ -39,6 +42,7 @@ _UNKNOWN = (
     0.4  # of 2 n + 1: an error of beta_n that says nothing, 2 for beta_2, which is in -1 .. 2
 )
 _UNKNOWN_SIGMA = 0.3  # pixels: the pixel's own width
+_ORDERS = "a list of whole numbers from 1 to 24, as orders=(2,) or (2, 4)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,14 +164,9 @@ def angle_of(polarisation: float | str) -> float:
     if isinstance(polarisation, str):
         if polarisation in POLARISATIONS:
             return POLARISATIONS[polarisation]
-        try:
-            return float(polarisation)
-        except ValueError:
-            names = ", ".join(POLARISATIONS)
-            raise InputError(
-                f"polarisation={polarisation!r}: expected {names} or degrees"
-            ) from None
-    return float(polarisation)
+        with contextlib.suppress(ValueError):
+            polarisation = float(polarisation)
+    return number("polarisation", polarisation, f"{', '.join(POLARISATIONS)} or degrees")
 
 
 def request_of(
@@ -187,20 +186,76 @@ def request_of(
     """
     is_free = shells == "auto"
     least = 1 if continuum is None else 0
-    if not is_free and (not isinstance(shells, int) or not least <= shells <= MOST_SHELLS):
-        raise InputError(f'shells={shells!r}: expected a number from 1 to {MOST_SHELLS}, or "auto"')
-    number = 1 if is_free or not isinstance(shells, int) else shells
-    listed = list(orders)
-    if listed and all(isinstance(x, Sequence) for x in listed):
-        per_shell = tuple(tuple(int(n) for n in x) for x in listed)  # pyright: ignore
-        if len(per_shell) != number or is_free:
-            raise InputError(f"orders: {len(per_shell)} lists for shells={shells}")
-    else:
-        per_shell = (tuple(int(n) for n in listed),) * number  # pyright: ignore
+    count = 1
+    if not is_free:
+        expected = f'a number from 1 to {MOST_SHELLS}, or "auto"'
+        count = whole("shells", shells, expected)
+        if not least <= count <= MOST_SHELLS:
+            raise InputError(f"shells={shells!r}: expected {expected}")
+    per_shell = orders_of(orders)
+    if not _is_per_shell(orders):
+        per_shell *= count
+    elif len(per_shell) != count or is_free:
+        raise InputError(f"orders: {len(per_shell)} lists for shells={shells}")
     if continuum is not None and is_free:
         raise InputError('shells="auto": with a continuum the number of shells is to be given')
-    wide = None if continuum is None else tuple(int(n) for n in continuum)
-    return Request(per_shell, shape, tuple(free), background, range, positive, is_free, wide)
+    wide = None if continuum is None else order_list(continuum)
+    names = elements("free", free, f"a list of some of {', '.join(FREE)}, as free=('origin',)")
+    if range is not None:
+        range = _range_of(range)
+    names = dict.fromkeys(names)  # one that is named twice is free once
+    return Request(
+        per_shell, shape, tuple(names), background, range, truth("positive", positive), is_free,
+        wide,
+    )  # fmt: skip
+
+
+def order_list(orders: Any) -> tuple[int, ...]:
+    """Orders of beta of an argument.
+
+    Raises:
+        InputError: they are no list of whole numbers.
+    """
+    return tuple(whole("orders", n, _ORDERS) for n in elements("orders", orders, _ORDERS))
+
+
+def orders_of(orders: Any) -> tuple[tuple[int, ...], ...]:
+    """Orders of every shell, or one list of them that is for all shells.
+
+    Raises:
+        InputError: they are no lists of whole numbers.
+    """
+    if _is_per_shell(orders):
+        return tuple(order_list(own) for own in orders)
+    return (order_list(orders),)
+
+
+def _is_per_shell(orders: Any) -> bool:
+    listed = elements("orders", orders, _ORDERS)
+    return any(isinstance(x, Sequence | np.ndarray) and not isinstance(x, str) for x in listed)
+
+
+def _range_of(limits: Any) -> tuple[float, float]:
+    """Limits of the radius, of which the upper one may be infinite."""
+    expected = "(low, high) with low < high, pixels"
+    low, high = (
+        x if _is_infinite(x) else number("range", x, expected)
+        for x in _pair("range", limits, expected)
+    )
+    if not low < high:
+        raise InputError(f"range={shown(limits)}: expected {expected}")
+    return float(low), float(high)
+
+
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, float) and value == np.inf
+
+
+def _pair(name: str, value: Any, expected: str) -> list[Any]:
+    found = elements(name, value, expected)
+    if len(found) != 2:
+        raise InputError(f"{name}={shown(value)}: expected {expected}")
+    return found
 
 
 def fit_picture(
@@ -220,6 +275,10 @@ def fit_picture(
     Raises:
         InputError: no pixel is used, or no count is there.
     """
+    if start is not None and not isinstance(start, Values):
+        raise InputError(f"start={shown(start)}: expected values of the model, or None")
+    if prior is not None and not hasattr(prior, "evaluate"):
+        raise InputError(f"prior={shown(prior)}: expected a Gaussian prior, or None")
     prepared = prepare(picture)
     scale = prepared.data.off_scale
     geometry, known = first_geometry(picture, prepared, start)
@@ -227,6 +286,12 @@ def fit_picture(
         kept = tuple(name for name in request.free if name != "origin")
         request = dataclasses.replace(request, free=kept)
     prepared = in_range(prepared, request.range, geometry)
+    if min(picture.shape) < _FEWEST_PIXELS:
+        height, width = picture.shape
+        raise InputError(
+            f"{picture.name}: found {height} x {width} pixels, expected at least "
+            f"{_FEWEST_PIXELS} x {_FEWEST_PIXELS} to fit"
+        )
     layout = request.layout(prepared, picture.off_scale is None)
     model = Model(request.shells, layout, request.beside(prepared.data, geometry))
     if start is None and model.continuum is not None:
@@ -528,10 +593,10 @@ def _with_halves(values: Values, model: Model, fewest: float) -> list[Values]:
     idle = int(np.argmin(electrons))
     if len(electrons) < 2 or electrons[idle] >= fewest:
         return found
-    for number, v in enumerate(values.shells):
-        if number != idle:
+    for i, v in enumerate(values.shells):
+        if i != idle:
             shells = list(values.shells)
-            for index, side in ((idle, -1), (number, 1)):
+            for index, side in ((idle, -1), (i, 1)):
                 half = np.array(v)
                 half[0] += 0.6 * side * v[1]
                 half[1] *= 0.8

@@ -19,6 +19,7 @@ from scipy import special
 from uncertainties import UFloat
 
 import sevi_jax
+from sevi_jax.arguments import shown, target
 from sevi_jax.data.replacing import replacing
 from sevi_jax.errors import InputError
 from sevi_jax.physics.units import PER_EV, energy_unit
@@ -190,6 +191,7 @@ class Calibration:
 
     def save(self, path: str | pathlib.Path) -> None:
         """Writes the calibration as JSON; the file appears whole or not at all."""
+        path = target(path, (".json",))
         rings = [
             {
                 "picture": ring.picture,
@@ -302,7 +304,7 @@ def calibrate(
         InputError: an argument is not what is expected, or the rings do not determine c (and d).
     """
     per_ev = PER_EV[energy_unit(unit)]
-    photon = None if photon_energy is None else energy_value(photon_energy, "photon_energy")
+    photon = None if photon_energy is None else photon_value(photon_energy)
     rings = [
         _ring(fit, index, energy, per_ev, photon)
         for fit, known in _checked(pairs)
@@ -346,6 +348,31 @@ def energy_value(value: Any, what: str) -> UFloat:
     if not (math.isfinite(found.nominal_value) and math.isfinite(found.std_dev)):
         raise InputError(f"{what}={value!r}: expected a finite number with a finite error")
     return found
+
+
+def photon_value(value: Any) -> UFloat:
+    """The energy of a photon, as `energy_value` takes it.
+
+    Raises:
+        InputError: it is no energy, or not above 0.
+    """
+    found: Any = energy_value(value, "photon_energy")
+    if not found.nominal_value > 0:
+        raise InputError(f"photon_energy={value!r}: expected an energy above 0, eV")
+    return found
+
+
+def check_calibration(calibration: Any) -> None:
+    """Checks an argument.
+
+    Raises:
+        InputError: it is no calibration.
+    """
+    if not isinstance(calibration, Calibration):
+        raise InputError(
+            f"calibration={shown(calibration)}: expected a Calibration (sevi_jax.calibrate makes "
+            "one, Calibration.load reads one from a file)"
+        )
 
 
 def name_of(fit: Any) -> str:

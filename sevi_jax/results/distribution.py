@@ -10,6 +10,7 @@ import numpy as np
 import scipy.special
 from uncertainties import UFloat
 
+from sevi_jax.arguments import number, target
 from sevi_jax.data.outputs import MADE_BY
 from sevi_jax.data.picture import Picture
 from sevi_jax.data.replacing import replacing
@@ -174,8 +175,10 @@ class Distribution:
         Raises:
             InputError: it is not.
         """
+        expected = "a probability between 0 and 1"
+        level = number("level", level, expected)
         if not 0 < level < 1:
-            raise InputError(f"band({level}): expected a probability between 0 and 1")
+            raise InputError(f"band({level}): expected {expected}")
         width = float(scipy.special.ndtri(0.5 + level / 2))
 
         def around(value, error):
@@ -359,7 +362,8 @@ class Distribution:
         Raises:
             InputError: another suffix.
         """
-        suffix = pathlib.Path(path).suffix.lower()
+        path = target(path, (".csv", ".json"))
+        suffix = path.suffix.lower()
         if suffix == ".json":
             from sevi_jax.data.answers import write_json
             from sevi_jax.results.record import document
@@ -399,7 +403,7 @@ class Distribution:
         """Writes one HTML page with the figures and main numbers inside."""
         from sevi_jax.results.page import write_page
 
-        write_page(path, [self])
+        write_page(target(path, (".html", ".htm")), [self])
 
 
 def _angle(z: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -435,6 +439,13 @@ def invert(
     """
     picture = known_picture(picture, polarisation)
     request = fitting.request_of(
-        0, (), "normal", free, background, range, False, continuum=sorted(set(orders))
+        0,
+        (),
+        "normal",
+        free,
+        background,
+        range,
+        False,
+        continuum=sorted(set(fitting.order_list(orders))),
     )
     return Distribution(Fit(fitting.fit_picture(picture, request)))

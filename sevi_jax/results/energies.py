@@ -15,7 +15,13 @@ from uncertainties import UFloat
 
 from sevi_jax.errors import InputError
 from sevi_jax.physics.units import PER_EV, energy_unit
-from sevi_jax.results.calibration import Calibration, Energy, energy_value, read_json
+from sevi_jax.results.calibration import (
+    Calibration,
+    Energy,
+    check_calibration,
+    photon_value,
+    read_json,
+)
 from sevi_jax.results.correlated import correlated
 
 
@@ -96,9 +102,10 @@ def shell_energies(
     Raises:
         InputError: unit or photon energy are not what is expected.
     """
+    check_calibration(calibration)
     unit = energy_unit(unit)
     scale = PER_EV[unit]
-    photon: Any = None if photon_energy is None else energy_value(photon_energy, "photon_energy")
+    photon: Any = None if photon_energy is None else photon_value(photon_energy)
     calibration = calibration.linked(fit)
     found = []
     for shell in fit.shells:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from uncertainties import UFloat
 
+from sevi_jax.arguments import shown, target, truth
 from sevi_jax.data.hot import without_defects
 from sevi_jax.data.picture import Picture
 from sevi_jax.data.values import meaning
@@ -67,7 +68,7 @@ class Fit:
         from sevi_jax.data.answers import write_json
         from sevi_jax.results.record import document
 
-        write_json(path, document([self.to_dict()]))
+        write_json(target(path, (".json",)), document([self.to_dict()]))
 
     def to_frame(self) -> Any:
         """The shells as a pandas DataFrame, one row each.
@@ -101,7 +102,7 @@ class Fit:
         """Writes one HTML page with all numbers and figures inside."""
         from sevi_jax.results.page import write_page
 
-        write_page(path, [self])
+        write_page(target(path, (".html", ".htm")), [self])
 
     @property
     def name(self) -> str:
@@ -403,10 +404,10 @@ def fit(
     """
     picture = known_picture(picture, polarisation)
     wide = None
-    if continuum:
+    if truth("continuum", continuum):
         if start is not None or prior is not None or positive:
             raise InputError("continuum=True: start, prior and positive are for shells alone")
-        wide = sorted({n for own in orders for n in ([own] if isinstance(own, int) else own)})
+        wide = sorted({n for own in fitting.orders_of(orders) for n in own})
     request = fitting.request_of(shells, orders, shape, free, background, range, positive, wide)
     return Fit(fitting.fit_picture(picture, request, start, prior))
 
@@ -418,9 +419,26 @@ def known_picture(picture: Picture | np.ndarray, polarisation: float | str | Non
         InputError: the values or the polarisation are not what is expected.
     """
     if not isinstance(picture, Picture):
-        known = meaning("picture", np.asarray(picture))
+        known = meaning("picture", _values(picture))
         picture = Picture(known.counts, noise=known.noise, notes=known.notes)
         picture = without_defects(picture)
     if polarisation is None:
         return picture
     return dataclasses.replace(picture, polarisation=fitting.angle_of(polarisation))
+
+
+def _values(picture: Any) -> np.ndarray:
+    """The array of an argument that is no `Picture`; pixels that it masks are NaN."""
+    if not isinstance(picture, str | bytes | pathlib.Path | Fit):
+        try:
+            values = np.ma.asanyarray(picture)
+        except (TypeError, ValueError):
+            values = None
+        if values is not None and values.dtype.kind in "biuf":
+            if np.ma.is_masked(picture):
+                return values.astype(np.float64).filled(np.nan)
+            return np.asarray(values)
+    raise InputError(
+        f"picture={shown(picture)}: expected a Picture (sevi_jax.load reads one from a file) or a "
+        "real array of counts [rows, columns]"
+    )

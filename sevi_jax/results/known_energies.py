@@ -51,7 +51,10 @@ def parse_photon_energy(text: str | None) -> UFloat | None:
         return None
     what = f"--photon_energy={text}"
     if not text.strip().lower().endswith("nm"):
-        return parse_energy(text, what, "eV")
+        energy: Any = parse_energy(text, what, "eV")
+        if not energy.nominal_value > 0:
+            raise InputError(f"{what}: expected an energy above 0")
+        return energy
     # as a number without a unit of its own
     wavelength: Any = parse_energy(text.strip()[:-2] + "eV", what)
     if not wavelength.nominal_value > 0:

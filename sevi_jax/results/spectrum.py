@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sevi_jax.arguments import elements, numbers, target
 from sevi_jax.data.outputs import MADE_BY
 from sevi_jax.data.replacing import replacing
 from sevi_jax.errors import InputError
 from sevi_jax.physics.units import PER_EV, energy_unit
-from sevi_jax.results.calibration import Calibration, Energy, energy_value
+from sevi_jax.results.calibration import Calibration, Energy, check_calibration, photon_value
 
 if TYPE_CHECKING:
     from sevi_jax.results.figures.style import Drawing
@@ -55,6 +56,7 @@ class Spectrum:
 
         Lines that begin with # are none of the table.
         """
+        path = target(path, (".csv",))
         unit = self.unit
         columns = {
             f"{self.kind}_energy_{unit}": self.energy,
@@ -99,6 +101,7 @@ def spectrum_of(
     Raises:
         InputError: an argument is not what is expected.
     """
+    check_calibration(calibration)
     unit = energy_unit(unit)
     r, intensity, spread = (np.asarray(x, np.float64) for x in (r, intensity, spread))
     if r.ndim != 1 or intensity.shape != r.shape or spread.shape not in (r.shape, r.shape * 2):
@@ -106,7 +109,7 @@ def spectrum_of(
             f"spectrum: found r, intensity and errors of shapes {r.shape}, {intensity.shape}, "
             f"{spread.shape}, expected [K], [K], and [K] or [K, K]"
         )
-    photon = None if photon_energy is None else energy_value(photon_energy, "photon_energy")
+    photon = None if photon_energy is None else photon_value(photon_energy)
     used = (r > 0) & (r < calibration.turning_radius)
     r, intensity = r[used], intensity[used]
     per_pixel = calibration.slope(r) * PER_EV[unit]
@@ -147,12 +150,16 @@ def fit_spectrum(
         energy: where, kinetic or binding, in `unit`, ``[K]``; None chooses points that follow every
             ring. Energies that no radius has are left out.
     """
+    check_calibration(calibration)
     if energy is None:
         r = _radii(fit)
     else:
-        kinetic = np.asarray(energy, np.float64) / PER_EV[energy_unit(unit)]
+        expected = "a list of finite numbers"
+        listed = elements("energy", energy, expected)
+        values = numbers("energy", listed, len(listed), expected)
+        kinetic = np.asarray(values) / PER_EV[energy_unit(unit)]
         if photon_energy is not None:
-            kinetic = energy_value(photon_energy, "photon_energy").nominal_value - kinetic
+            kinetic = photon_value(photon_energy).nominal_value - kinetic
         r = calibration.radius(kinetic)
         r = np.sort(r[r > 0])
     density, error = radial_density(fit, r)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import legendre
 
+from sevi_jax.arguments import elements, number, numbers, shown, whole
 from sevi_jax.data.picture import Picture
 from sevi_jax.errors import InputError
 
@@ -31,6 +32,7 @@ _CHUNK = 2**17
 _CELLS = 256
 # A density may be negative by this much, relative to an isotropic one, by rounding.
 _ROUNDING = 1e-9
+_MOST_ELECTRONS = 1e11  # are drawn one by one, in about three hours
 
 Sampler = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -64,17 +66,24 @@ class TrueShell:
     def __post_init__(self):
         if self.sampler is None:
             for name in ("radius", "sigma", "tail"):
-                if not math.isfinite(getattr(self, name)):
-                    raise InputError(f"{name}={getattr(self, name)} of a shell must be a number")
+                number(f"shell: {name}", getattr(self, name))
             if self.sigma < 0:
                 raise InputError(f"sigma={self.sigma} of a shell must not be negative")
-        if not 0 <= self.electrons < 2**62:
-            raise InputError(f"electrons={self.electrons} of a shell must be a number from 0 on")
+        expected = f"a number from 0 to {_MOST_ELECTRONS:g}"
+        if not 0 <= number("shell: electrons", self.electrons, expected) <= _MOST_ELECTRONS:
+            raise InputError(f"shell: electrons={self.electrons}: expected {expected}")
         if self.exact and self.electrons != int(self.electrons):
             raise InputError(f"electrons={self.electrons} of a shell must be whole where exact")
-        beta = {int(order): float(value) for order, value in self.beta.items()}
+        if not isinstance(self.beta, Mapping):
+            raise InputError(
+                f"shell: beta={shown(self.beta)}: expected values by their order, as {{2: 1.2}}"
+            )
+        beta = {
+            whole("shell: order of beta", n): number(f"shell: beta_{n}", value)
+            for n, value in self.beta.items()
+        }
         for order, value in beta.items():
-            if not 1 <= order <= MAX_ORDER or not math.isfinite(value):
+            if not 1 <= order <= MAX_ORDER:
                 raise InputError(
                     f"beta={{{order}: {value}}} of a shell: expected orders 1 to {MAX_ORDER} and "
                     "finite values"
@@ -135,11 +144,17 @@ class Truth:
     counted: tuple[int, ...] = ()
 
     def __post_init__(self):
-        shells = tuple(s if isinstance(s, TrueShell) else TrueShell(**s) for s in self.shells)
+        shells = tuple(_shell_of(s) for s in self.shells)
         object.__setattr__(self, "shells", shells)
-        height, width = (int(n) for n in self.shape)
-        if min(height, width) < 2:
-            raise InputError(f"shape={self.shape} must be at least 2 x 2 pixels")
+        expected = "(rows, columns), whole numbers, at least 2 x 2"
+        sides = elements("shape", self.shape, expected)
+        if len(sides) != 2 or min(whole("shape", n, expected) for n in sides) < 2:
+            raise InputError(f"shape={shown(self.shape)}: expected {expected}")
+        height, width = (int(n) for n in sides)
+        whole("seed", self.seed)
+        if self.seed < 0:
+            raise InputError(f"seed={self.seed}: expected a whole number from 0 on")
+        self._check_conditions()
         object.__setattr__(self, "shape", (height, width))
         if self.origin is None:
             object.__setattr__(self, "origin", (height / 2, width / 2))
@@ -170,6 +185,42 @@ class Truth:
         if efficiency is not None and not np.all((efficiency >= 0) & (efficiency <= 1)):
             raise InputError("efficiency is a probability: expected numbers from 0 to 1")
 
+    def _check_conditions(self) -> None:
+        """Refuses what is no number in the fields that hold some."""
+        for name in ("angle", "scatter", "offset", "blur"):
+            number(name, getattr(self, name))
+        for name in ("gain", "off_scale"):
+            if getattr(self, name) is not None:
+                number(name, getattr(self, name), "a positive number")
+        for name in ("origin", "ellipse", "third", "fourth"):
+            if getattr(self, name) is not None:
+                numbers(name, getattr(self, name), 2, "two finite numbers")
+
+
+def _shell_of(given: Any) -> TrueShell:
+    """A shell of an element of `Truth.shells`."""
+    if isinstance(given, TrueShell):
+        return given
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"shells: found {shown(given)}, expected a list of shells, as "
+            '[{"radius": 45, "sigma": 1.5, "electrons": 2e5, "beta": {2: 1.2}}]'
+        )
+    return TrueShell(**_known(given, TrueShell, "shell"))
+
+
+def _known(given: Mapping[str, Any], kind: type, place: str) -> dict[str, Any]:
+    """The same fields, all of which a dataclass has.
+
+    Raises:
+        InputError: naming one that it has not.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]
+    for name in given:
+        if name not in names:
+            raise InputError(f"{place}: unknown {name!r}, expected some of {', '.join(names)}")
+    return dict(given)
+
 
 def simulate(
     shells: Iterable[TrueShell | Mapping[str, Any]],
@@ -196,7 +247,9 @@ def simulate(
     Raises:
         InputError: a density is negative somewhere, or a field is not what it must be.
     """
-    truth = Truth(shells=tuple(shells), shape=shape, seed=seed, **conditions)  # pyright: ignore
+    listed = elements("shells", shells, "a list of shells")
+    known = _known(conditions, Truth, "simulate")
+    truth = Truth(shells=tuple(listed), shape=shape, seed=seed, **known)
     # checked before the first electron is drawn
     angles = [CosineSampler(shell.beta, f"shell {k + 1}") for k, shell in enumerate(truth.shells)]
     streams = np.random.SeedSequence(seed).spawn(len(angles) + 2)
