@@ -67,13 +67,13 @@ def test_every_good_file_gets_its_answer_and_bad_ones_are_said(tmp_path, capsys,
     (tmp_path / "b.txt").write_text("no numbers\n" * 100)
     np.save(tmp_path / "dark.npy", np.zeros((64, 64)))
     written = []
-    write = predicting._Answers._write
+    write = predicting.Answers._write
 
     def counted(self):
         written.append(len(self.records))
         write(self)
 
-    monkeypatch.setattr(predicting._Answers, "_write", counted)
+    monkeypatch.setattr(predicting.Answers, "_write", counted)
     monkeypatch.setattr(predicting, "_WRITING_SHARE", 1e9)  # as if writing took no time
     paths = [tmp_path / name for name in ("a.npy", "b.txt", "c.npy", "missing.npy", "dark.npy")]
     status, answers = predicted(paths, tmp_path / "out" / "answer.json")
