@@ -39,6 +39,7 @@ _MANY = 3  # sets of matrices are kept
 _matrices: dict[tuple, list[jax.Array]] = {}
 _SLOW_STEP = 0.4  # where a shell reaches the centre
 _CELLS_PER_KNOT = 2.0  # of a continuum
+_MANY_COLUMNS, _PARTS = 200, 12  # from so many derivatives on, cells are taken in so many parts
 _SLOW = 7.0  # a shell reaches the centre where R is less than so many widths
 
 
@@ -456,10 +457,7 @@ class PictureModel:
             score = on_grid.ravel() @ columns.reshape(points * modes, -1)
             a, b, c, d = (columns[cells + j] for j in range(4))
             middle = (9 * (b + c) - (a + d)) / 16
-            flat = middle.reshape(len(cells) * modes, -1).astype(np.float64)
-            # blockwise products in single precision, their sum in double
-            ring = flat.T @ np.matmul(sums[:, :modes, :modes], middle).reshape(flat.shape)
-            cross = flat.T @ sums[:, :modes, modes:].reshape(len(flat), -1)
+            ring, cross = _products(middle, sums, modes)
         else:
             score, ring, cross = np.zeros(0), np.zeros((0, 0)), np.zeros((0, len(own)))
         corner = sums[:, modes:, modes:].sum(axis=0, dtype=np.float64)
@@ -490,6 +488,35 @@ class PictureModel:
         found = np.full(self.used.shape, np.nan)
         found[self.used] = flat
         return found.reshape(self.data.counts.shape)
+
+
+def _products(middle: np.ndarray, sums: np.ndarray, modes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over cells of w D' E E' D, by the derivatives D of the series, and of w D' E C'.
+
+    A part of a density at r adds nothing to cells farther out than r, so rows of cells are taken
+    together and the columns that are 0 in all of them left out: of a continuum, two thirds of all.
+
+    Args:
+        middle: D in the middle of every cell, ``[cells, M, S]`` float32.
+        sums: of w E E', the columns C behind the modes, ``[cells, F, F]`` float32.
+        modes: M.
+
+    Returns:
+        ``[S, S]`` and ``[S, C]``, float64.
+    """
+    cells, size = len(middle), middle.shape[-1]
+    ring, cross = np.zeros((size, size)), np.zeros((size, sums.shape[-1] - modes))
+    rows = cells if size < _MANY_COLUMNS else -(-cells // _PARTS)
+    for first in range(0, cells, max(rows, 1)):
+        here, own = middle[first : first + rows], sums[first : first + rows]
+        used = np.flatnonzero(here.any(axis=(0, 1)))
+        here = here if len(used) == size else here[..., used]
+        flat = here.reshape(-1, len(used)).astype(np.float64)
+        # blockwise products in single precision, their sum in double
+        weighted = np.matmul(own[:, :modes, :modes], here).reshape(flat.shape)
+        ring[np.ix_(used, used)] += flat.T @ weighted
+        cross[used] += flat.T @ own[:, :modes, modes:].reshape(len(flat), -1)
+    return ring, cross
 
 
 def component_series(component: Shell | Continuum, values: np.ndarray, grid: Grid):
