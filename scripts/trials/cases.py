@@ -66,11 +66,10 @@ def truths(case: dict[str, Any], file: str, picture: Picture, number: int) -> Tr
     # half_picture gives an origin per file
     origin = known.get(f"{pathlib.Path(file).stem}_origin", one["origin_row_column_from_corner"])
     stretch = known.get("stretched_along_z", 1.0) - 1
-    gain = 1.0
+    gain: float = 1.0
     if "divided_by" in known:
-        gain = {"counts": 1.0, "gain_37_per_electron": 37.0}.get(
-            pathlib.Path(file).stem, 1 / known["divided_by"]
-        )
+        stated = {"counts": 1.0, "gain_37_per_electron": 37.0}
+        gain = stated.get(pathlib.Path(file).stem, 1.0 / float(known["divided_by"]))
     return Truth(
         tuple(shells),
         picture.shape,
