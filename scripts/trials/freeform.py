@@ -174,7 +174,7 @@ def relative(found: np.ndarray, truth: np.ndarray) -> float:
 
 @functools.cache
 def _rbasex() -> Any:
-    import abel
+    import abel  # pyright: ignore[reportMissingImports]
 
     return abel.rbasex.rbasex_transform
 

@@ -330,7 +330,7 @@ class Distribution:
             InputError: xarray is not installed.
         """
         try:
-            import xarray
+            import xarray  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise InputError(
                 "to_xarray() needs xarray, which is not installed: pip install 'sevi_jax[notebook]'"
