@@ -103,6 +103,8 @@ def load_all(
     path = pathlib.Path(path)
     pictures = []
     for place, name, found, values in _arrays(path, reading):
+        if not found.of_columns:
+            _refuse_columns(place, reading)
         picture = _picture(place, name, found, values, known, offset)
         pictures.append(picture if keep_hot else without_defects(picture))
     return pictures
@@ -262,6 +264,17 @@ def _one(value: str | pathlib.Path | np.ndarray, options: Options) -> np.ndarray
     if len(found) != 1:
         raise InputError(f"{value}: found {len(found)} pictures, expected one")
     return found[0].astype(np.float64)
+
+
+def _refuse_columns(place: str, options: Options) -> None:
+    """Raises InputError where options of event columns are given for what has none."""
+    given = {"gate": options.gate, "pixel": options.pixel, "columns": options.columns}
+    for name, value in given.items():
+        if value:
+            raise InputError(
+                f"{place}: {name} is for columns of event positions, but this is a picture: "
+                f"leave {name} out"
+            )
 
 
 def _options(options: Mapping[str, Any]) -> Options:

@@ -88,6 +88,11 @@ def check_output(path: str | pathlib.Path) -> None:
         raise InputError(f"{path}: found a folder, expected the name of a file to write")
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: found no ordinary file, expected the name of a file to write")
+    above = next((x for x in path.absolute().parents if x.exists()), None)
+    if above is not None and not above.is_dir():
+        raise InputError(f"{path}: {above} is a file, expected a folder")
+    if above is not None and not os.access(above, os.W_OK):
+        raise InputError(f"{path}: {above} cannot be written to")
     for guard in _guards:
         guard.check(path)
     if path.exists() and not path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):

@@ -430,8 +430,8 @@ def _ring(fit: Any, index: Any, energy: Any, per_ev: float, photon: UFloat | Non
         or not (0 <= index < count)
     ):
         raise InputError(
-            f"calibrate: {name} has no shell of index {index!r}: expected 0 to {count - 1}, of its "
-            f"{count} shells"
+            f"calibrate: {name} has no shell of index {index!r}: expected 0 to {count - 1}, "
+            f"or in --known shells 1 to {count}"
         )
     what = f"energy of shell {index + 1} of {name}"
     known: Any = energy_value(energy, what)

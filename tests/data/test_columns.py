@@ -156,3 +156,11 @@ def test_gates_as_text():
     for text in ("tof", "tof:1", "tof:2,1", ":1,2", "tof:a,b"):
         with pytest.raises(InputError, match="expected COLUMN:LOW,HIGH"):
             parse_gate(text)
+
+
+@pytest.mark.parametrize("options", [{"gate": "tof:1,2"}, {"pixel": 0.5}, {"columns": ("x", "y")}])
+def test_options_of_columns_are_refused_for_pictures(tmp_path, options):
+    path = tmp_path / "a.npy"
+    np.save(path, np.ones((20, 20)))
+    with pytest.raises(InputError, match=f"a.npy: {next(iter(options))} is for columns"):
+        load(path, **options)

@@ -197,3 +197,10 @@ def test_rules_end_with_the_command(tmp_path):
     with replacing(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
+
+
+def test_a_file_where_a_folder_should_be_is_said_before_any_work(tmp_path):
+    (tmp_path / "a.npy").write_bytes(b"")
+    with pytest.raises(InputError, match=r"a\.npy is a file, expected a folder"):
+        check_output(tmp_path / "a.npy" / "answer.json")
+    check_output(tmp_path / "new" / "folder" / "answer.json")

@@ -124,7 +124,8 @@ def counted(place: str, suffix: str, table: Columns, options: Options, budget: B
     note = f"{kept} events of columns {down} (downwards) and {across}, {why}"
     if kept < total:
         note += f"; {total - kept} others are outside {_gates(gates) or 'all numbers'}"
-    return found_array(suffix, counts.reshape(shape), note)
+    found = found_array(suffix, counts.reshape(shape), note)
+    return dataclasses.replace(found, of_columns=True)
 
 
 def _wanted(place: str, table: Columns, options: Options) -> tuple[str, str]:

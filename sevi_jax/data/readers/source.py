@@ -58,6 +58,7 @@ class Found:
         read: gives picture i of a stack, or the one picture (i is None), ``[H, W]``.
         note: what was understood of the file, in a few words.
         known: fields of `data.picture.Picture` that the file tells.
+        of_columns: whether it was counted from columns of event positions.
     """
 
     suffix: str
@@ -65,6 +66,7 @@ class Found:
     read: Callable[[int | None], np.ndarray]
     note: str
     known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    of_columns: bool = False
 
 
 class Budget:
