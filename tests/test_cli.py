@@ -57,7 +57,7 @@ def pair(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["train", "evaluate", "predict", "synthesize", "detect", "calibrate"]
+    "module", ["train", "evaluate", "predict", "invert", "synthesize", "detect", "calibrate"]
 )
 def test_help_shows_examples_and_flags(module, tmp_path):
     result = command(module, "--help", cwd=tmp_path)
@@ -65,9 +65,10 @@ def test_help_shows_examples_and_flags(module, tmp_path):
     assert result.stderr == ""
     assert f"python -m sevi_jax.{module} --" in result.stdout
     flags = {"train": "config", "synthesize": "kind", "detect": "input", "calibrate": "known"}
+    flags["invert"] = "orders"
     flag = flags.get(module, "workdir")
     assert f"  --{flag}\n" in result.stdout
-    assert len(result.stdout.partition("\nConfiguration:")[0].splitlines()) < 80
+    assert len(result.stdout.partition("\nConfiguration:")[0].splitlines()) < 95
     assert list(tmp_path.iterdir()) == []
 
 

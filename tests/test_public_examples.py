@@ -147,6 +147,7 @@ def test_many(names):
 
 
 def test_free_form(names):
+    pytest.importorskip("xarray")
     run(ENERGIES + FREE_FORM, names)
     d = names["d"]
     assert isinstance(d, sevi_jax.Distribution)

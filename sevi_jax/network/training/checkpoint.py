@@ -23,6 +23,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from jax.sharding import Mesh
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
@@ -334,7 +335,8 @@ class _Best:
 
 def _read(folder: pathlib.Path, like: Any, sharding: Any) -> Any:
     """Reads the arrays of an item; ValueError names the first that is of another network."""
-    with ocp.StandardCheckpointer() as reader:
+    # the metadata that is missed is that of the whole checkpoint, a folder above
+    with _no_warnings(), ocp.StandardCheckpointer() as reader:
         found = _shapes(reader.metadata(folder).item_metadata)
         expected = _shapes(like)
         for name in sorted(found.keys() | expected.keys()):
@@ -345,6 +347,17 @@ def _read(folder: pathlib.Path, like: Any, sharding: Any) -> Any:
             lambda x, lies: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), like, sharding
         )
         return reader.restore(folder, wanted)
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Keeps Orbax from warning on stderr."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _shapes(tree: Any) -> dict[str, str]:
