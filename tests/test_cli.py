@@ -339,7 +339,7 @@ def test_cluster_that_is_not_there_is_one_line(tmp_path):
 def test_run_whose_folder_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     arguments = (f"--config={CONFIGS / 'quick.py'}", *SHRUNK, "--workdir=file/run")
-    assert_refused(tmp_path, "file/run: Not a directory", "train", *arguments)
+    assert_refused(tmp_path, "file is a file, expected a folder", "train", *arguments)
 
 
 def test_folder_without_checkpoint_is_one_line(tmp_path):

@@ -145,7 +145,7 @@ def test_output_is_checked_before_anything_is_done(tmp_path):
         pass
     (tmp_path / "file").touch()
     with (
-        pytest.raises(InputError, match="expected a writable folder"),
+        pytest.raises(InputError, match="expected a folder"),
         FoundElectrons(tmp_path / "file/a.h5", {}),
     ):
         pass
