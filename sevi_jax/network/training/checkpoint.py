@@ -12,6 +12,7 @@ written, and alone looks for damage and puts things away.
 import contextlib
 import errno
 import json
+import logging
 import math
 import os
 import pathlib
@@ -23,7 +24,6 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from absl import logging
 from jax.sharding import Mesh
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
@@ -352,12 +352,13 @@ def _read(folder: pathlib.Path, like: Any, sharding: Any) -> Any:
 @contextlib.contextmanager
 def _no_warnings() -> Iterator[None]:
     """Keeps Orbax from warning on stderr."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        logger.setLevel(before)
 
 
 def _shapes(tree: Any) -> dict[str, str]:
