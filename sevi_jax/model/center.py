@@ -21,14 +21,13 @@ import numpy as np
 from sevi_jax.model import geometry as geo
 from sevi_jax.model.components import Shell
 from sevi_jax.model.means import (
-    EFFICIENCY_TERMS,
     Frame,
     Layout,
     cosines,
     cubic_kernel,
+    detected,
     lagrange_taps,
     noise,
-    smooth_terms,
 )
 from sevi_jax.model.pixels import Chunk
 from sevi_jax.physics.series import Kind, series_at
@@ -169,14 +168,9 @@ def means(
         ``[1, N]`` and ``[N, P]``.
     """
     row, column = chunk.row[0], chunk.column[0]
-    unit = row / frame.half, column / frame.half
-    response = chunk.exposure[0]
-    terms = smooth_terms(*unit, EFFICIENCY_TERMS + 1)[1:]
-    if layout.efficiency:
-        response = response * jnp.exp(sum(frame.efficiency[k] * t for k, t in enumerate(terms)))
     to_pixels = matrix(row, column, frame.geometry, layout.modes, nodes)
-    signal = response * jnp.einsum("ngm,gm->n", to_pixels, series, precision="highest")
-    jacobian = [response[:, None] * jnp.einsum("ngm,gms->ns", to_pixels, slopes)]
+    signal = jnp.einsum("ngm,gm->n", to_pixels, series, precision="highest")
+    changes = []
     if layout.geometry:
 
         def along(direction):
@@ -185,18 +179,10 @@ def means(
 
             return jax.jvp(moved, (frame.geometry,), (direction,))[1]
 
-        changes = jax.lax.map(along, jnp.asarray(geo.directions(layout.geometry)))
-        jacobian.append(response[:, None] * changes.T)
-    background = smooth_terms(*unit, layout.background)
-    mean = signal + response * sum(frame.background[k] * t for k, t in enumerate(background))
-    jacobian += [(response * term)[:, None] for term in background]
-    if layout.efficiency:
-        jacobian += [(mean * term)[:, None] for term in terms]
-    if layout.off_scale:
-        assert chunk.off is not None
-        mean = mean + frame.off_scale * chunk.off[0]
-        jacobian.append(chunk.off[0][:, None])
-    return mean[None], jnp.concatenate(jacobian, axis=-1)
+        changes = list(jax.lax.map(along, jnp.asarray(geo.directions(layout.geometry)))[:, None])
+    mean, response, columns = detected(signal[None], changes, frame, chunk, layout)
+    by_shells = response[0][:, None] * jnp.einsum("ngm,gms->ns", to_pixels, slopes)
+    return mean, jnp.concatenate([by_shells, *(x[0][:, None] for x in columns)], axis=-1)
 
 
 @functools.partial(jax.jit, static_argnames="layout")

@@ -13,10 +13,10 @@ The matrix of pixels times parameters never exists. Parameters that do not act t
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from sevi_jax.model import geometry as geo
 from sevi_jax.model.pixels import Chunk
@@ -196,12 +196,7 @@ def parts_of_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
     place = s / frame.step - chunk.cell.astype(jnp.float32)[:, None]
     taps, slopes = lagrange_taps(place)
     window = series[chunk.cell[:, None] + jnp.arange(4)]  # [K, 4, M]
-    unit_row, unit_column = chunk.row / frame.half, chunk.column / frame.half
-    response = chunk.exposure
-    if layout.efficiency:
-        terms = smooth_terms(unit_row, unit_column, EFFICIENCY_TERMS + 1)[1:]
-        response = response * jnp.exp(sum(frame.efficiency[k] * t for k, t in enumerate(terms)))
-    factor = response * jnp.exp(log_area)
+    area = jnp.exp(log_area)
     waves = cosines(cosine, layout.modes)
 
     def across(weights):
@@ -213,32 +208,56 @@ def parts_of_means(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout
 
     amplitude = across(taps)
     density = sum(a * c for a, c in zip(amplitude, waves, strict=True))
-    background = smooth_terms(unit_row, unit_column, layout.background)
-    level = sum(frame.background[k] * t for k, t in enumerate(background))
-    mean = factor * density + response * level
-    columns = []
+    moved = []
     if layout.geometry:
         turned = sines(cosine, sine, layout.modes)
         by_s = sum(a * c for a, c in zip(across(slopes), waves, strict=True)) / frame.step
         by_t = -sum(m * a * n for m, a, n in zip(layout.modes, amplitude, turned, strict=True)) / s
         by_z, by_x = by_s * cosine - by_t * sine, by_s * sine + by_t * cosine
-        for index in layout.geometry:
-            direction = jnp.asarray(np.eye(len(geo.NAMES), dtype=np.float32)[index])
 
-            def mapped(values):
-                return geo.to_ideal(chunk.row, chunk.column, values)
+        def mapped(values):
+            return geo.to_ideal(chunk.row, chunk.column, values)
 
-            dz, dx, da = jax.jvp(mapped, (frame.geometry,), (direction,))[1]
-            columns.append(factor * (by_z * dz + by_x * dx + density * da))
-    columns += [response * term for term in background]
-    if layout.efficiency:
-        columns += [mean * term for term in terms]
+        for direction in geo.directions(layout.geometry):
+            dz, dx, da = jax.jvp(mapped, (frame.geometry,), (jnp.asarray(direction),))[1]
+            moved.append(area * (by_z * dz + by_x * dx + density * da))
+    mean, response, columns = detected(area * density, moved, frame, chunk, layout)
+    factor = response * area
+    basis = [factor * c for c in waves]
+    return mean, basis, taps, columns
+
+
+def detected(
+    signal: jax.Array, moved: Sequence[jax.Array], frame: Frame, chunk: Chunk, layout: Layout
+) -> tuple[jax.Array, jax.Array, list[jax.Array]]:
+    """What the detector makes of shells: efficiency, background, and the picture without light.
+
+    Args:
+        signal: electrons per pixel of all shells, ``[K, N]``.
+        moved: its derivatives by what of the geometry is free, each ``[K, N]``.
+        frame: the rest of the model.
+        chunk: the pixels, ``[K, N]``.
+        layout: what is free.
+
+    Returns:
+        the means, the efficiency of every pixel, and the derivatives of the means by the parameters
+        that have columns of their own; each ``[K, N]``.
+    """
+    unit = chunk.row / frame.half, chunk.column / frame.half
+    response = chunk.exposure
+    terms = smooth_terms(*unit, EFFICIENCY_TERMS + 1)[1:] if layout.efficiency else []
+    if terms:
+        response = response * jnp.exp(sum(frame.efficiency[k] * t for k, t in enumerate(terms)))
+    background = smooth_terms(*unit, layout.background)
+    level = sum(frame.background[k] * t for k, t in enumerate(background))
+    mean = response * (signal + level)
+    columns = [response * x for x in (*moved, *background)]
+    columns += [mean * term for term in terms]
     if layout.off_scale:
         assert chunk.off is not None
         mean = mean + frame.off_scale * chunk.off
         columns.append(chunk.off)
-    basis = [factor * c for c in waves]
-    return mean, basis, taps, columns
+    return mean, response, columns
 
 
 def cubic_kernel(x: jax.Array) -> jax.Array:

@@ -14,15 +14,14 @@ import numpy as np
 
 from sevi_jax.model import geometry as geo
 from sevi_jax.model.means import (
-    EFFICIENCY_TERMS,
     Frame,
     Layout,
     cosines,
     cubic_kernel,
+    detected,
     lagrange_taps,
     noise,
     sines,
-    smooth_terms,
 )
 from sevi_jax.model.pixels import LANES, Chunk
 
@@ -152,24 +151,8 @@ def means(
     every = every.reshape(blocks, -1, every.shape[-1])
     flat = to_pixels.reshape(blocks, -1, lanes)
     found = jnp.einsum("kxs,kxp->ksp", every, flat, precision="highest")
-    unit = chunk.row / frame.half, chunk.column / frame.half
-    response = chunk.exposure
-    terms = smooth_terms(*unit, EFFICIENCY_TERMS + 1)[1:]
-    if layout.efficiency:
-        response = response * jnp.exp(sum(frame.efficiency[k] * t for k, t in enumerate(terms)))
-    background = smooth_terms(*unit, layout.background)
-    level = sum(frame.background[k] * t for k, t in enumerate(background))
-    mean = response * (found[:, 0] + level)
-    columns = []
-    if layout.geometry:
-        columns += [response * moved[:, k] for k in range(len(layout.geometry))]
-    columns += [response * term for term in background]
-    if layout.efficiency:
-        columns += [mean * term for term in terms]
-    if layout.off_scale:
-        assert chunk.off is not None
-        mean = mean + frame.off_scale * chunk.off
-        columns.append(chunk.off)
+    every_moved = [moved[:, k] for k in range(len(layout.geometry))]
+    mean, response, columns = detected(found[:, 0], every_moved, frame, chunk, layout)
     jacobian = response[:, None] * found[:, 1:]
     if columns:
         jacobian = jnp.concatenate([jacobian, jnp.stack(columns, axis=1)], axis=1)
