@@ -342,7 +342,7 @@ def _searched(
 ) -> tuple[Found, np.ndarray | None, float]:
     """Where the search ends, and of it what `_finished` says."""
     if fitted.model.continuum is not None:
-        free = freeform.search(fitted, values, limits)
+        free = freeform.search(fitted, values, limits, added)
         return free.found, free.covariance, free.known
     return _finished(in_order(search(fitted, values, limits, added, iterations), fitted.model))
 
@@ -499,7 +499,8 @@ def start_beside(
         return alone
     whole = dataclasses.replace(model, shells=())
     fitted = PictureModel(prepared.data, whole, alone)
-    free = freeform.search(fitted, alone, limits_for(prepared.data))
+    even = [EvenRings(prepared.data, whole, geometry[:2])] if model.layout.efficiency else []
+    free = freeform.search(fitted, alone, limits_for(prepared.data), even)
     rings = freeform.rings(free, continuum, len(shells))
     if len(rings) < len(shells):
         raise InputError(

@@ -15,12 +15,12 @@ makes a few steps of Newton's method on that quadratic form, and revises the var
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
-import scipy.linalg
 from numpy.polynomial import legendre
 
-from sevi_jax.estimation.scoring import Found, Limits, Reason, inside, reach_of_step
+from sevi_jax.estimation.scoring import Found, Limits, Reason, Scaled, Term, inside, reach_of_step
 from sevi_jax.model.continuum import Continuum
 from sevi_jax.model.picture_model import Evaluation, Model, PictureModel, Values, ideal_distance
 
@@ -77,10 +77,6 @@ class Differences:
                 found[k + i, k + j] += v * w / self.variance
         return found
 
-    def log_precision(self) -> float:
-        """Logarithm of the determinant, as far as it depends on the variances."""
-        return -float(np.log(self.variance).sum())
-
     def revise(self, values: np.ndarray, covariance: np.ndarray) -> float:
         """Estimates the variances anew; returns the root mean square of their logarithms' change.
 
@@ -108,24 +104,6 @@ class Differences:
         return float(change)
 
 
-@dataclasses.dataclass(frozen=True)
-class Quadratic:
-    """The counts near a point: ``deviance / 2`` to second order in the amplitudes.
-
-    Attributes:
-        at: the point, a vector of the model, ``[P]``.
-        score, information: there.
-    """
-
-    at: np.ndarray
-    score: np.ndarray
-    information: np.ndarray
-
-    def slope(self, vector: np.ndarray) -> np.ndarray:
-        """The score at another vector."""
-        return self.score - self.information @ (vector - self.at)
-
-
 class Smooth:
     """What is known of a continuum besides the counts, and the map from x and beta to amplitudes.
 
@@ -133,12 +111,13 @@ class Smooth:
         model: with a continuum.
         held: log I where it is too small to be seen, ``[K]``.
         level: log I of an even distribution.
+        added: terms on the deviance, of parameters beside the continuum.
     """
 
-    def __init__(self, model: Model, held: np.ndarray, level: float):
+    def __init__(self, model: Model, held: np.ndarray, level: float, added: Sequence[Term] = ()):
         continuum = model.continuum
         assert continuum is not None
-        self.held, self.level = held, level
+        self.held, self.level, self.added = held, level, added
         self.size, self.count = model.size, continuum.count
         first = model.beside.start
         self.x = slice(first, first + self.count)
@@ -170,7 +149,7 @@ class Smooth:
             found[part] = found[self.x] * vector[part]
         return found
 
-    def pulled(self, vector: np.ndarray, score: np.ndarray, information: np.ndarray | None):
+    def pulled(self, vector: np.ndarray, score: np.ndarray, information: np.ndarray):
         """Score ``[P]`` and information ``[P, P]`` by the vector of the search, by the chain rule.
 
         With a = exp(x): d a / dx = a, d (a beta) / dx = a beta and d (a beta) / d beta = a.
@@ -181,8 +160,6 @@ class Smooth:
         found = score * scale
         for part in self.betas:
             found[self.x] += vector[part] * found[part]
-        if information is None:
-            return found, None
         matrix = information * scale[:, None] * scale
         for part in self.betas:
             matrix[self.x] += vector[part][:, None] * matrix[part]
@@ -224,6 +201,11 @@ class Smooth:
         score[self.x] -= below / _HELD
         place = np.arange(self.x.start, self.x.stop)
         matrix[place, place] += (below < 0) / _HELD**2
+        for term in self.added:
+            amount, slope, curvature = term.evaluate(vector)
+            value += 0.5 * amount
+            score += slope
+            matrix += curvature
         if self.betas:
             density = 1 + self.directions.T @ self.beta(vector)  # [A, K]
             if (density <= 0).any():
@@ -261,51 +243,35 @@ class Smooth:
         )
 
 
-class Posterior:
-    """A matrix of precision, factorised."""
-
-    def __init__(self, matrix: np.ndarray):
-        self.scale = 1 / np.sqrt(np.diagonal(matrix))
-        scaled = matrix * self.scale[:, None] * self.scale
-        self.factor = scipy.linalg.cho_factor(scaled, lower=True, overwrite_a=True)
-
-    def solve(self, right: np.ndarray) -> np.ndarray:
-        """The step."""
-        return scipy.linalg.cho_solve(self.factor, right * self.scale) * self.scale
-
-    def covariance(self) -> np.ndarray:
-        """The inverse."""
-        (invert,) = scipy.linalg.get_lapack_funcs(("potri",), (self.factor[0],))
-        lower = invert(self.factor[0], lower=True)[0]
-        found = np.tril(lower) + np.tril(lower, -1).T
-        return found * self.scale[:, None] * self.scale
-
-
 @dataclasses.dataclass(frozen=True)
 class FoundFree:
     """Where a search ended.
 
     Attributes:
         found: values, evaluation and information (of the amplitudes, of the counts alone).
-        covariance: of the vector of the model, ``[P, P]``.
+        covariance: of the vector of the model, ``[P, P]``; None where the counts and the prior do
+            not determine it.
         known: how many parameters the prior, and not the counts, determines.
     """
 
     found: Found
-    covariance: np.ndarray
+    covariance: np.ndarray | None
     known: float
 
 
-def search(picture: PictureModel, start: Values, limits: Limits) -> FoundFree:
+def search(
+    picture: PictureModel, start: Values, limits: Limits, added: Sequence[Term] = ()
+) -> FoundFree:
     """Searches the most likely distribution.
 
     Args:
         picture: data and model, which has a continuum.
         start: values to begin at; of the continuum they are not looked at.
         limits: of the shells beside it.
+        added: terms on the deviance, of parameters beside the continuum.
     """
     model = picture.model
-    smooth, vector = _begin(picture, start)
+    smooth, vector = _begin(picture, start, added)
 
     def evaluate(vector):
         values = start.with_vector(smooth.amplitudes(vector), model)
@@ -316,7 +282,11 @@ def search(picture: PictureModel, start: Values, limits: Limits) -> FoundFree:
     reason, count = Reason.ITERATIONS, 1
     for number in range(_ROUNDS):
         before = 0.5 * found.deviance + smooth.penalty(vector)[0]
-        trial, posterior = _stepped(smooth, vector, values, found, model, limits)
+        trial, precision = _stepped(smooth, vector, values, found, model, limits)
+        inverse = precision.inverse()
+        if inverse is None:
+            reason = Reason.SINGULAR
+            break
         tried = evaluate(trial)
         count += 1
         for _ in range(_HALVINGS):
@@ -329,16 +299,17 @@ def search(picture: PictureModel, start: Values, limits: Limits) -> FoundFree:
         vector, (values, found) = trial, tried
         if number < _FIRST_ROUNDS:
             continue
-        changed = smooth.revise(vector, posterior.covariance())
+        changed = smooth.revise(vector, inverse)
         if abs(before - after) < _SETTLED and changed < _SETTLED / 6:
             reason = Reason.CONVERGED
             break
     _, information = smooth.pulled(vector, found.score, found.information)
-    assert information is not None
-    covariance = Posterior(information + smooth.penalty(vector)[2]).covariance()
-    known = model.size - float(np.sum(information * covariance))
+    inverse = Scaled(information + smooth.penalty(vector)[2]).inverse()
     ended = Found(values, found, found.information, reason, count)
-    return FoundFree(ended, smooth.pushed(vector, covariance), known)
+    if inverse is None:
+        return FoundFree(ended, None, 0.0)
+    known = model.size - float(np.sum(information * inverse))
+    return FoundFree(ended, smooth.pushed(vector, inverse), known)
 
 
 def rings(free: FoundFree, continuum: Continuum, number: int) -> list[np.ndarray]:
@@ -354,6 +325,8 @@ def rings(free: FoundFree, continuum: Continuum, number: int) -> list[np.ndarray
     """
     from scipy.signal import find_peaks  # takes half a second to load
 
+    if free.covariance is None:
+        return []
     count, nodes = continuum.count, continuum.nodes
     values = free.found.values.continuum.reshape(-1, count)
     error = np.sqrt(np.diagonal(free.covariance)[-continuum.size :][:count])
@@ -373,7 +346,9 @@ def rings(free: FoundFree, continuum: Continuum, number: int) -> list[np.ndarray
     return found
 
 
-def _begin(picture: PictureModel, start: Values) -> tuple[Smooth, np.ndarray]:
+def _begin(
+    picture: PictureModel, start: Values, added: Sequence[Term]
+) -> tuple[Smooth, np.ndarray]:
     """What is known of the continuum, and a first vector of the search."""
     model, data = picture.model, picture.data
     continuum = model.continuum
@@ -393,7 +368,7 @@ def _begin(picture: PictureModel, start: Values) -> tuple[Smooth, np.ndarray]:
     counts = np.maximum(np.convolve(counts, window, mode="same"), 1e-3)
     error = 1.5 * np.sqrt(np.maximum(counts, 1.0) / len(window))
     level = math.log(max(float(counts.mean()), 1e-3))
-    smooth = Smooth(model, np.log(error / _UNSEEN), level)
+    smooth = Smooth(model, np.log(error / _UNSEEN), level, added)
     vector = start.vector(model).astype(np.float64)
     vector[smooth.x] = 0.5 * (np.log(counts) + level)
     for part in smooth.betas:
@@ -408,18 +383,19 @@ def _stepped(
     found: Evaluation,
     model: Model,
     limits: Limits,
-) -> tuple[np.ndarray, Posterior]:
+) -> tuple[np.ndarray, Scaled]:
     """A few steps of Newton's method with the counts as a quadratic form; its last matrix too."""
-    counts = Quadratic(smooth.amplitudes(vector), found.score, found.information)
-    new = vector
+    at, new = smooth.amplitudes(vector), vector
     for _ in range(_INNER):
-        slope = counts.slope(smooth.amplitudes(new))
+        slope = found.score - found.information @ (smooth.amplitudes(new) - at)
         score, information = smooth.pulled(new, slope, found.information)
         _, pull, curvature = smooth.penalty(new)
-        posterior = Posterior(information + curvature)
-        step = posterior.solve(score + pull)
+        precision = Scaled(information + curvature)
+        step = precision.solve(score + pull)
+        if step is None:
+            break
         share = min(smooth.share(new, step), 1 / reach_of_step(new, step, model))
         new = new + share * step
         kept = inside(values.with_vector(new, model), model, limits)
         new = kept.vector(model)
-    return new, posterior
+    return new, precision

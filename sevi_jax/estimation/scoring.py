@@ -132,6 +132,15 @@ class Scaled:
         scale = self.scale if right.ndim == 1 else self.scale[:, None]
         return scipy.linalg.cho_solve(self.factor, right * scale) * scale
 
+    def inverse(self) -> np.ndarray | None:
+        """The inverse, or None where the matrix is not positive."""
+        if self.factor is None:
+            return None
+        (invert,) = scipy.linalg.get_lapack_funcs(("potri",), (self.factor[0],))
+        lower = np.tril(invert(self.factor[0], lower=True)[0])
+        found = lower + np.tril(lower, -1).T
+        return found * self.scale[:, None] * self.scale
+
 
 def search(
     picture: Counts,
@@ -271,4 +280,4 @@ def _at_limits(values: Values, model: Model, limits: Limits) -> bool:
 
 def covariance(found: Found) -> np.ndarray | None:
     """Covariance of the vector, ``[P, P]``, or None where the counts do not determine it."""
-    return Scaled(found.information).solve(np.eye(len(found.information)))
+    return Scaled(found.information).inverse()

@@ -211,7 +211,7 @@ def _bound(
     for term in added:
         information = information + term.evaluate(vector)[2]
     slopes = _external(values, model, None)[2]
-    inverse = Scaled(information).solve(np.eye(model.size))
+    inverse = Scaled(information).inverse()
     if inverse is None:
         return float("nan")
     matrix = slopes @ inverse @ slopes.T

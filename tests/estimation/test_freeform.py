@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sevi_jax.estimation.freeform import Differences, Smooth
+from sevi_jax.estimation.scoring import Quadratic
 from sevi_jax.model.continuum import Continuum
 from sevi_jax.model.means import Layout
 from sevi_jax.model.picture_model import Model
@@ -15,7 +16,10 @@ def smooth():
     continuum = Continuum(16.0, 1.0, (1, 2))
     model = Model((), Layout(modes_for(continuum.orders), (0, 1), 1), continuum)
     rng = np.random.default_rng(3)
-    found = Smooth(model, rng.normal(0.5, 1.0, continuum.count), 0.3)
+    precision = np.zeros((model.size, model.size))
+    precision[-2:, -2:] = [[2.0, 0.4], [0.4, 1.0]]  # of what is beside the continuum
+    term = Quadratic(np.full(model.size, 0.2), precision)
+    found = Smooth(model, rng.normal(0.5, 1.0, continuum.count), 0.3, [term])
     for differences in found.differences:
         differences.variance = rng.uniform(0.1, 2.0, differences.number)
     return found

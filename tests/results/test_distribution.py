@@ -156,6 +156,16 @@ def test_odd_orders_and_a_masked_part():
         assert abs(x.nominal_value - true) < 4 * x.std_dev < 0.2
 
 
+def test_electrons_beside_a_free_efficiency():
+    # rings alone do not tell I(r) from an efficiency that varies with r: `even_rings` says which
+    shell = {"radius": 40.0, "sigma": 3.0, "electrons": 50_000, "beta": {2: 0.8}, "exact": True}
+    picture = sevi_jax.simulate([shell], SHAPE, 8, origin=ORIGIN)
+    found = sevi_jax.invert(picture, free=("origin", "efficiency"))
+    assert found.converged, found.reason
+    total = found.total
+    assert abs(total.nominal_value - 50_000) < 4 * total.std_dev < 10_000
+
+
 def test_missing_orders_are_named():
     shell = {"radius": 40.0, "sigma": 3.0, "electrons": 100_000, "beta": {2: 0.8, 4: 0.9}}
     picture = sevi_jax.simulate([shell], SHAPE, 6, origin=ORIGIN)
