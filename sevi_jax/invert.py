@@ -33,15 +33,7 @@ def main() -> int:
 
     orders = predicting.parse_orders(_ORDERS.value, 1)
     assert orders is not None
-    options = predicting.Options(
-        shells="auto",
-        fit=given.fit,
-        reading=given.reading,
-        known=given.known,
-        blur=given.blur,
-        figures=given.figures,
-        scale=given.scale,
-    )
+    options = given.options(shells="auto", fit=given.fit)
     with commands.guarding(given.files, given.overwrite):
         return inverting.invert_files(given.inputs, given.output, orders[0], options)
 

@@ -12,6 +12,7 @@ from sevi_jax.errors import InputError
 
 if TYPE_CHECKING:
     from sevi_jax.results.energies import EnergyScale
+    from sevi_jax.results.predicting import Options
 
 _INPUT = flags.DEFINE_list("input", [], "Pictures, event files and files of camera frames.")
 _OUTPUT = flags.DEFINE_string("output", None, "Answer file, .json (of predict also .h5).")
@@ -110,6 +111,15 @@ class Given:
     scale: "EnergyScale | None"
     files: list[pathlib.Path]
     overwrite: bool
+
+    def options(self, **more: Any) -> "Options":
+        """What is asked for, with the fields that a command has flags of its own for."""
+        from sevi_jax.results.predicting import Options
+
+        return Options(
+            reading=self.reading, known=self.known, blur=self.blur, figures=self.figures,
+            scale=self.scale, **more,
+        )  # fmt: skip
 
 
 def given() -> Given:

@@ -78,17 +78,12 @@ def main() -> int:
     given = picture_flags.given()
     from sevi_jax.results import predicting
 
-    options = predicting.Options(
+    options = given.options(
         shells=shells,
         orders=predicting.parse_orders(_ORDERS.value, shells),
         fit={"shape": _SHAPE.value, "positive": _POSITIVE.value, **given.fit},
-        reading=given.reading,
-        known=given.known,
-        blur=given.blur,
         likelihood=_FIT.value,
         use_prior=_MAP.value,
-        figures=given.figures,
-        scale=given.scale,
     )
     with commands.guarding(given.files, given.overwrite, workdir):
         return predicting.predict_files(given.inputs, given.output, workdir, options)

@@ -285,7 +285,7 @@ class Distribution:
         row, column = fitted.model.data.middles
         z, x = ideal_points(row, column, fitted.found.values.geometry)
         residual = residual_of(fitted.model, fitted.found.values)
-        distance, angle = (f(z, x).reshape(self.shape) for f in (np.hypot, _angle))
+        distance, angle = (v.reshape(self.shape) for v in (np.hypot(z, x), np.arctan2(x, z)))
         return find_waves(residual, distance, angle)
 
     @property
@@ -404,11 +404,6 @@ class Distribution:
         from sevi_jax.results.page import write_page
 
         write_page(target(path, (".html", ".htm")), [self])
-
-
-def _angle(z: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Angle of points from the polarisation."""
-    return np.arctan2(x, z)
 
 
 def invert(
