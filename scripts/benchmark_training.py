@@ -70,7 +70,7 @@ class Torch:
     """
 
     def __init__(self, python: pathlib.Path):
-        script = pathlib.Path(__file__).with_name("torch_step.py")
+        script = pathlib.Path(__file__).parent / "benchmarks/torch_step.py"
         self._process = subprocess.Popen(
             [python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -92,7 +92,7 @@ class Torch:
 
 
 def torch_names(params) -> dict[str, np.ndarray]:
-    """Flax parameters by the names and in the layout of `torch_step.ResNet`."""
+    """Flax parameters by the names and in the layout of `ResNet` in benchmarks/torch_step.py."""
     found, block = {}, 0
 
     def conv(x):

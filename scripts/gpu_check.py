@@ -24,7 +24,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from benchmark import describe_machine
+from machine import describe_machine
 
 from sevi_jax import memory
 from sevi_jax.config import Config, default_config, validate

@@ -517,7 +517,7 @@ def run_child(options: argparse.Namespace) -> None:
     if options.child == "torch":
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
     sys.path.insert(0, str(HERE))
-    from benchmark import describe_machine
+    from machine import describe_machine
 
     from sevi_jax import commands, memory
 

@@ -17,6 +17,17 @@ def test_every_file_that_is_named_exists():
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_every_script_is_listed():
+    text = (ROOT / "scripts/README.md").read_text()
+    scripts = {
+        path.name for path in (ROOT / "scripts").rglob("*.*") if path.suffix in (".py", ".sh")
+    }
+    assert set(re.findall(r"`(\w+\.(?:py|sh))`", text.replace("`docs/", ""))) >= scripts
+    commands = re.findall(r"(?:python|bash|sbatch) (?:-m )?(scripts[\w./]+)", text)
+    paths = [name if "/" in name else name.replace(".", "/") + ".py" for name in commands]
+    assert [name for name in paths if not (ROOT / name).exists()] == []
+
+
 @pytest.mark.parametrize("what", ["loss", "network", "prior family", "reader", "figure"])
 def test_it_says_where_to_add(what):
     table = TEXT.partition("## Where to add")[2].partition("## ")[0]

@@ -1,4 +1,4 @@
-"""SIGKILL at chosen moments, one after the other; `scripts/torture.py` does it at random ones."""
+"""SIGKILL at chosen moments; `scripts/endurance/torture.py` does it at random ones."""
 
 import json
 import os

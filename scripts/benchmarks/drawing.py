@@ -1,7 +1,7 @@
 """How fast pictures are drawn, against the method of the original: one run, side by side.
 
-  .venv/bin/python scripts/benchmark.py
-  .venv/bin/python scripts/benchmark.py --repeats=9 --output=benchmark.json
+  .venv/bin/python -m scripts.benchmarks.drawing
+  .venv/bin/python -m scripts.benchmarks.drawing --repeats=9 --output=benchmark.json
 
 The original draws every electron with NumPy: per shell it tabulates the integral of the Legendre
 series at a million points, looks uniform numbers up in it with np.interp, draws normal radii and
@@ -19,12 +19,9 @@ makes. Compilation is not counted: it is once per run. Use a machine that does n
 """
 
 import argparse
-import datetime
 import functools
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import time
@@ -33,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import sevi_jax
+from scripts.machine import describe_machine
 from sevi_jax import memory
 from sevi_jax.config import default_config
 from sevi_jax.network.training.sharding import data_mesh
@@ -171,28 +168,6 @@ def measure(rows: list[dict], repeats: int) -> None:
             reference[row["size"]] = row["seconds"]
     for row in rows:
         row["ratio"] = reference[row["size"]] / row["seconds"]
-
-
-def describe_machine() -> dict:
-    """Processor, cores, load, device and versions."""
-    cpu = platform.processor() or platform.machine()
-    info = pathlib.Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
-        os.cpu_count(),
-        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "device": jax.devices()[0].device_kind,
-        "devices": len(jax.devices()),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "jax": jax.__version__,
-        "sevi_jax": sevi_jax.__version__,
-    }  # fmt: skip
 
 
 def print_table(rows: list[dict]) -> None:

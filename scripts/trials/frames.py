@@ -1,6 +1,6 @@
 """What finding the electrons on camera frames costs, against their true positions.
 
-  python scripts/frames_study.py --files=8 --frames=2000
+  python scripts/trials/frames.py --files=8 --frames=2000
 
 Draws files of camera frames with `sevi_jax.synthesize` (two shells of the prior, 86 electrons a
 frame), finds the electrons, and fits the true and the found positions of the same electrons, by

@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of the readers of files: events, camera frames, pictures, answers.
 
   python -m venv --system-site-packages fuzz && fuzz/bin/pip install atheris
-  fuzz/bin/python scripts/fuzz.py --seconds=600 --work=fuzz/work
+  fuzz/bin/python scripts/endurance/fuzz.py --seconds=600 --work=fuzz/work
 
 A finding is anything but an `InputError` of one line, more than 5 s of CPU time, or more than 1 GiB
 of memory for one file of at most 64 KiB; for all files of a process together, 2 GiB. Findings are

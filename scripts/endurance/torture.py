@@ -1,9 +1,9 @@
 """Kills runs at random moments, fills disks, and compares what comes out with undisturbed runs.
 
-  python scripts/torture.py                     # 100 kills of train, 30 of files; the disks
-  python scripts/torture.py --only=train --kills=10 --seed=1
-  python scripts/torture.py --only=files        # what commands write: synthesize and others
-  python scripts/torture.py --only=disk         # needs root: mounts small tmpfs
+  python scripts/endurance/torture.py               # 100 kills of train, 30 of files; the disks
+  python scripts/endurance/torture.py --only=train --kills=10 --seed=1
+  python scripts/endurance/torture.py --only=files  # what commands write: synthesize and others
+  python scripts/endurance/torture.py --only=disk   # needs root: mounts small tmpfs
 
 Prints a line per kill and the figures at the end; exit status 1 if anything was not as it must be.
 docs/reliability.md says what that is. Low priority; 100 kills take some 40 minutes on two cores.
@@ -36,7 +36,7 @@ from sevi_jax.data.replacing import replacing
 from sevi_jax.network.training import loop, metrics, seal
 from sevi_jax.network.training.checkpoint import FOLDER, Checkpoints
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 40
 # A network that is compiled in half a minute and makes 40 steps and 10 checkpoints in some seconds.
 FLAGS = [

@@ -1,7 +1,7 @@
 """What a training step should take on an A100 of 40 GB, from the program as compiled here.
 
-  .venv/bin/python scripts/a100_estimate.py
-  .venv/bin/python scripts/a100_estimate.py --config=configs/double18.py --batch=16 --output=a.json
+  .venv/bin/python -m scripts.benchmarks.a100_estimate
+  .venv/bin/python -m scripts.benchmarks.a100_estimate --config=configs/double18.py --batch=16
 
 Every stage of the step is taken by itself, and XLA's cost analysis says what it does: operations,
 and bytes between memory and processor. Against them stand the limits of the A100 (NVIDIA's data
@@ -36,8 +36,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from benchmark import describe_machine
 
+from scripts.machine import describe_machine
 from sevi_jax.config import Config, validate
 from sevi_jax.network import losses
 from sevi_jax.network.network import ShellNetwork
@@ -220,7 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    here = pathlib.Path(__file__).parents[1]
+    here = pathlib.Path(__file__).parents[2]
     parser.add_argument("--config", type=pathlib.Path, default=here / "configs/double34.py")
     parser.add_argument("--batch", type=int, default=8, help="pictures of a step (8)")
     parser.add_argument("--output", type=pathlib.Path, metavar="FILE.json", help="results")

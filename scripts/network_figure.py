@@ -1,9 +1,9 @@
-"""Draws the figures of the README from a trained run.
+"""Draws the two figures of docs/training.md from a trained run.
 
-  python scripts/readme_figures.py runs/laptop
+  python scripts/network_figure.py runs/laptop
 
 Of the run's held-out pictures it takes the one whose distance is the median, draws it again at
-512 x 512, and writes docs/picture.png and docs/densities.png.
+512 x 512, and writes two_shells.png and densities.png into docs/figures.
 """
 
 import dataclasses
@@ -21,18 +21,17 @@ from sevi_jax.synthesis.pipeline import render_electrons
 
 
 def main(workdir: pathlib.Path) -> None:
-    """Draws both figures into docs/."""
+    """Draws both figures."""
     run = load_run(workdir)
     drawn, prediction = run.held_out(run.config.eval.pictures)
     distance = np.asarray(losses.distance(prediction.beta, drawn.params.beta))
     middle = int(np.argsort(distance)[len(distance) // 2])
     params = jax.tree.map(lambda x: x[middle], drawn.params)
     counts = render_electrons(jax.random.key(0), params, ImageSpec(512), run.synthesis.chunk)
-    docs = pathlib.Path(__file__).parents[1] / "docs"
-    docs.mkdir(exist_ok=True)
-    training.picture(docs / "picture.png", np.asarray(counts))
+    folder = pathlib.Path(__file__).parents[1] / "docs/figures"
+    training.picture(folder / "two_shells.png", np.asarray(counts))
     training.angular_distributions(
-        docs / "densities.png", np.asarray(params.beta), np.asarray(prediction.beta[middle])
+        folder / "densities.png", np.asarray(params.beta), np.asarray(prediction.beta[middle])
     )
     fields = dataclasses.asdict(dataclasses.replace(params, beta=None))
     print(f"picture {middle}, distance {distance[middle]:.4f}, {fields}")

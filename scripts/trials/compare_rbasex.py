@@ -1,7 +1,7 @@
 """Fits a picture with many rings and compares with PyAbel's rBasex on the same picture.
 
   .venv/bin/pip install -e .[compare]
-  .venv/bin/python scripts/compare_rbasex.py --shells=18 --range=0,425 PICTURE
+  .venv/bin/python scripts/trials/compare_rbasex.py --shells=18 --range=0,425 PICTURE
 
 rBasex inverts the picture to I(r) and beta_2(r) without errors and without rings. A ring is taken
 as what lies within 3 sigma of the fitted R (at least 2 pixels), or half the way to the next ring:

@@ -1,7 +1,7 @@
 """Time from the command to the first training step, without and with compiled programs at hand.
 
-  .venv/bin/python scripts/benchmark_start.py
-  .venv/bin/python scripts/benchmark_start.py --config=configs/laptop.py
+  .venv/bin/python scripts/benchmarks/start.py
+  .venv/bin/python scripts/benchmarks/start.py --config=configs/laptop.py
 
 Starts `python -m sevi_jax.train` twice in an empty folder, with an empty compilation cache and then
 with what the first start put there, and waits for the line of step 1 in metrics.jsonl. Use a

@@ -1,7 +1,7 @@
 """How well and how fast electrons are found on camera frames of 1024 x 1024 pixels.
 
-  .venv/bin/python scripts/benchmark_detection.py
-  .venv/bin/python scripts/benchmark_detection.py --frames=320 --pairs=40 --output=detection.json
+  .venv/bin/python scripts/benchmarks/detection.py
+  .venv/bin/python scripts/benchmarks/detection.py --frames=320 --pairs=40 --output=detection.json
 
 Positions are drawn from pairs of shells of the original's prior, 86 electrons a frame on average;
 the frames are drawn by NumPy in float64 from the definition of the spots, not by this program. They

@@ -1,7 +1,7 @@
 """How the time of each stage grows with electrons, pixels, batch and shells, over a factor of 16.
 
-  .venv/bin/python scripts/scaling.py
-  .venv/bin/python scripts/scaling.py --repeats=15 --output=scaling.json
+  .venv/bin/python scripts/benchmarks/scaling.py
+  .venv/bin/python scripts/benchmarks/scaling.py --repeats=15 --output=scaling.json
 
 Each stage is timed at five sizes, each twice the one before, in turns; the fastest time of each
 counts, since what else the machine does can only add to it. A row says by what factor time grew
