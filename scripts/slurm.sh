@@ -12,7 +12,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --time=24:00:00
 # SIGTERM for the tasks two minutes before the end: the run saves and ends with status 75, at which
-# the job is put back into the queue and goes on. The folder's lock knows the job again.
+# the job is put back into the queue and goes on.
 #SBATCH --signal=TERM@120
 #SBATCH --requeue
 set -euo pipefail

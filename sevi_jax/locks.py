@@ -1,53 +1,81 @@
-"""Locks of open files that the system lets go of when the process ends, on every system.
+"""One process at a time in a folder; knows nothing of what is in it.
 
-Where a system does not have what the other one has, the module still can be imported.
+The lock is flock's on a file that names its holder. The system lets go of it when the process ends,
+however it ends, and on a network file system it holds as far as flock does there. Where there is no
+flock, the holder is the process that the file names, as long as it lives; a process of another
+machine is taken to live.
 """
 
-import errno
+import contextlib
 import os
-from typing import Any
+import pathlib
+import socket
+from collections.abc import Iterator
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl: Any = None
-try:
-    import msvcrt
-except ImportError:  # all others
-    msvcrt: Any = None
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-_FAR = 1 << 30  # a byte beyond the end: what Windows has locked nobody else can read
-_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK, 36)  # 36: EDEADLOCK of Windows
+from sevi_jax.errors import InputError
+
+FILE_NAME = "process.lock"
 
 
-def take(file: int) -> bool | None:
-    """Locks an open file for this process.
+@contextlib.contextmanager
+def locked(folder: pathlib.Path, subject: object, does: str) -> Iterator[None]:
+    """Holds the folder's lock; makes the folder, and deletes it if it is new and stays empty.
 
     Args:
-        file: its descriptor.
+        folder: of the lock.
+        subject: what the message is about, as the user named it.
+        does: what the holder does to it, for the message.
 
-    Returns:
-        True: it is locked. False: another process has locked it. None: this file system, or this
-        system, has no locks.
+    Raises:
+        InputError: another process holds the lock; the message names process and host.
+        OSError: the folder cannot be made or written to.
     """
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE_NAME
     try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        elif msvcrt is not None:
-            _lock_far_byte(file)
-        else:
-            return None
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        return False if fcntl is None and error.errno in _HELD else None
-    return True
-
-
-def _lock_far_byte(file: int) -> None:
-    place = os.lseek(file, 0, os.SEEK_CUR)
-    os.lseek(file, _FAR, os.SEEK_SET)
-    try:
-        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        try:
+            lock = _acquire(path)
+        except Timeout as error:
+            file = error.lock_file
+            doubt = "" if file == str(path) else f"; if it runs no more, delete {file}"
+            raise InputError(f"{subject}: {_holder(file)} {does}{doubt}") from None
+        try:
+            yield
+        finally:
+            with contextlib.suppress(PermissionError):  # Windows keeps files that are open
+                path.unlink(missing_ok=True)  # while it is held: no other process's can stand there
+            lock.release()
     finally:
-        os.lseek(file, place, os.SEEK_SET)
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _acquire(path: pathlib.Path) -> BaseFileLock:
+    lock = FileLock(path, timeout=0, fallback_to_soft=False, on_acquired=_name_this_process)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise
+    except OSError:  # no flock here, or no file can be written, which the next lines say again
+        path.unlink(missing_ok=True)
+        lock = SoftFileLock(f"{path}.soft", timeout=0)
+        lock.acquire()
+    return lock
+
+
+def _name_this_process(file: int) -> None:
+    """Writes what a `SoftFileLock` begins with."""
+    os.ftruncate(file, 0)
+    os.write(file, f"{os.getpid()}\n{socket.gethostname()}\n".encode())
+
+
+def _holder(path: str) -> str:
+    try:
+        pid, host = pathlib.Path(path).read_text().splitlines()[:2]
+    except (OSError, ValueError):
+        return "another process"
+    return f"process {pid} on {host}"

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "arguments": {"errors"},
     "prng": set(),
     "memory": set(),
-    "locks": set(),
+    "locks": {"errors"},
     "soundness": {"errors"},
     "provenance": set(),
     "config": {"errors"},

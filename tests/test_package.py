@@ -86,10 +86,10 @@ for name in names:
     for module, defined in list(flags.FLAGS.flags_by_module_dict().items()):
         for flag in list(defined) if module.startswith("sevi_jax") else ():
             delattr(flags.FLAGS, flag.name)
-from sevi_jax import locks, memory
+from sevi_jax import memory
 memory.keep()
 memory.give_back()
-print(len(names), locks.fcntl)
+print(len(names))
 """
 
 
@@ -98,9 +98,7 @@ def test_every_module_is_imported_without_what_only_linux_has(tmp_path):
     line = [sys.executable, "-c", ELSEWHERE]
     done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    count, fcntl = done.stdout.split()
-    assert int(count) > 80
-    assert fcntl == "None"
+    assert int(done.stdout) > 80
 
 
 @pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="not a checkout")

@@ -17,13 +17,13 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from sevi_jax import locks
 from sevi_jax.data import fields
 from sevi_jax.data.outputs import check_output
 from sevi_jax.data.replacing import replacing
 from sevi_jax.data.tables import Table, open_file
 from sevi_jax.data.writers import FoundElectronsWriter
 from sevi_jax.errors import InputError
+from sevi_jax.locks import locked
 
 SIZES = (64, 4096)  # pixels along each side of a frame
 MAX_ELECTRONS = 2**31  # ElectronId is i4
@@ -136,16 +136,15 @@ class FoundElectrons:
     def __enter__(self) -> Self:
         check_output(self._output)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._rows = open(self._folder / _ROWS, "a+b")
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(locked(self._folder, self._output, "is writing it"))
+                self._rows = stack.enter_context(open(self._folder / _ROWS, "a+b"))
+                self._lock = stack.pop_all()
         except OSError as error:
             raise InputError(
                 f"{self._output}: found {error.strerror} for {error.filename}, expected a writable "
                 "folder"
             ) from None
-        if locks.take(self._rows.fileno()) is False:
-            self._rows.close()
-            raise InputError(f"{self._output}: another process is writing it")
         self.progress = self._recorded()
         self._rows.truncate(self.progress.electrons * fields.FOUND_ELECTRON.itemsize)
         return self
@@ -155,6 +154,8 @@ class FoundElectrons:
         if not self.progress.frames:
             for name in (_ROWS, _RECORD):
                 (self._folder / name).unlink(missing_ok=True)
+        self._lock.close()
+        if not self.progress.frames:
             with contextlib.suppress(OSError):  # where it holds anything of somebody else's
                 self._folder.rmdir()
 

@@ -27,11 +27,11 @@ from sevi_jax import config as config_module
 from sevi_jax import memory
 from sevi_jax.config import Config
 from sevi_jax.errors import InputError
+from sevi_jax.locks import locked
 from sevi_jax.network import losses
 from sevi_jax.network.training import processes
 from sevi_jax.network.training.checkpoint import FOLDER as CHECKPOINTS
 from sevi_jax.network.training.checkpoint import Checkpoints
-from sevi_jax.network.training.lock import locked
 from sevi_jax.network.training.metrics import FILE_NAME as METRICS_FILE
 from sevi_jax.network.training.metrics import MetricsWriter, NoMetrics
 from sevi_jax.network.training.sharding import data_mesh
@@ -378,7 +378,7 @@ def train(config: Config, workdir: pathlib.Path, init_from: pathlib.Path | None 
             config_module.validate(config)
             trainer = Trainer(config)
             if processes.is_first():
-                held.enter_context(locked(workdir))
+                held.enter_context(locked(workdir, workdir, "trains here already"))
             there = _run_in(workdir)
         return _train(trainer, workdir, init_from, there)
 

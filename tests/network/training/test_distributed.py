@@ -17,8 +17,8 @@ import distributed_run
 import numpy as np
 import pytest
 
+from sevi_jax.locks import FILE_NAME, locked
 from sevi_jax.network.training.checkpoint import FOLDER
-from sevi_jax.network.training.lock import locked
 from sevi_jax.network.training.metrics import read_metrics
 
 HERE = pathlib.Path(__file__).parent
@@ -98,7 +98,7 @@ def scenario(tmp_path_factory):
     """The run's folder after it was killed and stopped, and what both pairs said."""
     folder = tmp_path_factory.mktemp("distributed")
     workdir, held = folder / "run", folder / "held"
-    with locked(held):
+    with locked(held, held, "trains here already"):
         with Group(workdir, held, 2, 2, "SIGKILL", 6) as pair:
             assert pair.wait(1) == -signal.SIGKILL, pair.said(1)
             pair.kill(0)  # as a cluster does with the rest
@@ -154,7 +154,7 @@ def test_run_of_two_processes_has_the_pictures_and_losses_of_one(scenario, refer
     np.testing.assert_array_equal(*pictures)
     rows = [row for row in read_metrics(reference) if row["step"] <= 7]
     assert_same_rows(read_metrics(workdir), rows)
-    assert not (workdir / "train.lock").exists()
+    assert not (workdir / FILE_NAME).exists()
 
 
 def test_one_device_goes_on_where_two_processes_stopped(scenario, reference, tmp_path):

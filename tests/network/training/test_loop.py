@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import small
 
 from sevi_jax.errors import InputError
+from sevi_jax.locks import FILE_NAME, locked
 from sevi_jax.network.training import loop
 from sevi_jax.network.training.checkpoint import FOLDER, Checkpoints
 from sevi_jax.network.training.metrics import read_metrics
@@ -332,6 +334,15 @@ def test_parameters_of_another_network_are_refused(tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         loop.train(config, tmp_path / "new", init_from=small.trained_run())
     assert not (tmp_path / "new").exists()
+
+
+def test_second_training_in_a_folder_is_refused_and_leaves_nothing(tmp_path):
+    with locked(tmp_path, "", ""):
+        with pytest.raises(InputError) as error:
+            loop.train(small.small_config(), tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+    who = f"process {os.getpid()} on {socket.gethostname()}"
+    assert str(error.value) == f"{tmp_path}: {who} trains here already"
 
 
 def test_folder_without_a_run_is_refused_as_a_start(tmp_path):
