@@ -24,7 +24,14 @@ import scipy.special
 from sevi_jax.estimation.scoring import Limits, search
 from sevi_jax.model.components import Grid, Shell, modes_of, shell_series
 from sevi_jax.model.means import Layout, evaluate_chunk
-from sevi_jax.model.picture_model import Data, Evaluation, Model, PictureModel, Values
+from sevi_jax.model.picture_model import (
+    Data,
+    Evaluation,
+    Model,
+    PictureModel,
+    Values,
+    on_device,
+)
 from sevi_jax.physics.series import cosine_transform
 
 _WIDTHS = (1.0, 2.5, 6.0, 15.0)  # sigmas of the ladder, pixels of the searched picture
@@ -125,7 +132,8 @@ def sum_rings(data: Data, values: Values, modes: tuple[int, ...], sigma: float) 
     reference[:, 0] += 0.03 * level
     frame = picture.frame(thin)
     layout = Layout(modes, normal=data.noise is not None)
-    parts = [evaluate_chunk(reference, frame, c, layout) for c in chunks]
+    on_grid = on_device(reference)
+    parts = [evaluate_chunk(on_grid, frame, c, layout) for c in chunks]
     score = per_cell([np.asarray(p[1], np.float64).sum(1) for p in parts])
     information = per_cell([np.asarray(p[3]) for p in parts]).astype(np.float64)
     rings = Rings(information, score, 0.0, cells, counts, pixels, grid)
@@ -163,8 +171,8 @@ class RingModel:
         slopes = []
         for shell, v in zip(self.model.shells, values.shells, strict=True):
             series, columns = shell_series(shell, v, rings.grid)
-            total += rings.middle(np.asarray(series))
-            slopes.append(rings.middle(np.asarray(columns)))
+            total += rings.middle(series)
+            slopes.append(rings.middle(columns))
         if self.model.layout.background:
             total[:, 0] += values.background[0]
             constant = np.zeros((*count, 1))

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.special
 
 from sevi_jax.model.means import Layout, half_deviance, parts_of_means
-from sevi_jax.model.picture_model import FLOOR, PictureModel, Values
+from sevi_jax.model.picture_model import FLOOR, PictureModel, Values, on_device
 from sevi_jax.model.pixels import Chunk
 
 _SUMMED_MEAN = 16.0  # up to here the moments are sums over counts, beyond asymptotic
@@ -79,39 +79,38 @@ def _moments(mean: jax.Array) -> list[jax.Array]:
     return [jnp.where(small, summed[..., i], x) for i, x in enumerate(beyond)]
 
 
-def _prepared(series, frame, chunk, layout):
-    mean, basis, taps, columns = parts_of_means(series, frame, chunk, layout)
-    used = chunk.exposure > 0
-    mean = jnp.where(used, jnp.maximum(mean, frame.floor * chunk.exposure), 1.0)
-    moments = [jnp.where(used, x, 0.0) for x in _moments(mean)]
-    every = jnp.stack([*basis, *columns], axis=1)
-    return mean, taps, every, moments
-
-
 @functools.partial(jax.jit, static_argnames="layout")
 def _first_pass(series, frame, chunk, layout: Layout):
-    """Sums of half deviances and two moments; R' k11 by points of the grid and by columns."""
-    mean, taps, every, (one, two, cross, _) = _prepared(series, frame, chunk, layout)
-    pull = cross / mean
+    """Sums over blocks of half deviances and two moments; R' k11 by points of the grid and columns.
+
+    Behind them mean and third cumulant of every pixel, for `_second_pass`.
+    """
+    mean, basis, taps, columns = parts_of_means(series, frame, chunk, layout)
+    held, half, one, two, cross, third = _of_pixels(chunk, mean, frame.floor)
+    # Barriers keep the compiler from computing a pixel anew for every sum that it is in.
+    pull, taps = jax.lax.optimization_barrier((cross / held, taps))
+    every = jax.lax.optimization_barrier(jnp.stack([*basis, *columns], axis=1))
     modes = len(layout.modes)
     to_grid = jnp.stack([tap * pull for tap in taps], axis=1)
     gradient = jnp.einsum("kjp,kmp->kjm", to_grid, every[:, :modes])
     of_columns = jnp.einsum("kp,kcp->c", pull, every[:, modes:])
-    half = jnp.where(chunk.exposure > 0, half_deviance(mean, chunk.counts), 0.0)
     sums = [jnp.sum(x, axis=1) for x in (half, one, two)]
-    return *sums, gradient, of_columns
+    return *sums, gradient, of_columns, held, third
 
 
 @functools.partial(jax.jit, static_argnames="layout")
-def _second_pass(series, frame, chunk, directional, of_columns, layout: Layout):
+def _second_pass(series, frame, chunk, directional, of_columns, held, third, layout: Layout):
     """Sums of w E E' with w = (k12 - mu R b) / mu^2."""
-    mean, taps, every, (_, _, _, third) = _prepared(series, frame, chunk, layout)
+    _, basis, taps, columns = parts_of_means(series, frame, chunk, layout)
+    every = jnp.stack([*basis, *columns], axis=1)
     window = directional[chunk.cell[:, None] + jnp.arange(4)]
-    modes = len(layout.modes)
-    along = sum(tap[:, None] * window[:, j, :, None] for j, tap in enumerate(taps))
-    linear = jnp.sum(along * every[:, :modes], axis=1)
-    linear += jnp.einsum("c,kcp->kp", of_columns, every[:, modes:])
-    weight = jnp.where(chunk.exposure > 0, (third - linear) / (mean * mean), 0.0)
+    linear = sum(
+        sum(tap * window[:, j, m, None] for j, tap in enumerate(taps)) * wave
+        for m, wave in enumerate(basis)
+    )
+    linear += sum(of_columns[k] * x for k, x in enumerate(columns))
+    weight = jnp.where(chunk.exposure > 0, (third - linear) / (held * held), 0.0)
+    every, weight = jax.lax.optimization_barrier((every, weight))
     return jnp.einsum("kfp,kgp->kfg", every * weight[:, None], every)
 
 
@@ -134,18 +133,17 @@ def judge(
     frame = dataclasses.replace(frame, floor=frame.floor * (_FLOOR / FLOOR))
     explicit = list(picture.explicit(values))
     chunks = picture.sorted.chunks if layout.nodes == 1 else []
-    total, slopes = picture.series(values) if chunks else (jnp.zeros(()), [])
-    first = [_first_pass(total, frame, chunk, layout) for chunk in chunks]
+    total, slopes = picture.series(values) if chunks else (np.zeros((0, 1)), [])
+    on_grid = on_device(total)
+    first = [_first_pass(on_grid, frame, chunk, layout) for chunk in chunks]
     pixels = [_first_of_pixels(*part, frame.floor) for part in explicit]
     half, one, two = (
         sum(float(np.asarray(p[i], np.float64).sum()) for p in (*first, *pixels)) for i in range(3)
     )
     size = len(covariance)
     projected = sum((np.asarray(p[3], np.float64) for p in pixels), np.zeros(size))
-    features = len(picture.grid.modes) + len(layout.columns)
     if chunks:
-        nothing = np.zeros((len(chunks[0].cell), features, features), np.float32)
-        projected += picture.contract([(p[3], p[4], nothing) for p in first], slopes)[0]
+        projected += picture.contract_score([p[3] for p in first], [p[4] for p in first], slopes)
     b = covariance @ projected
     of_pixels = [_second_of_pixels(*part, frame.floor, np.float32(b)) for part in explicit]
     weighted = sum((np.asarray(x, np.float64) for x in of_pixels), np.zeros((size, size)))
@@ -153,11 +151,14 @@ def judge(
         shells = picture.model.starts[-1]
         directional = np.zeros(total.shape, np.float32)
         for i, slope in enumerate(slopes):
-            directional += np.asarray(slope) @ b[picture.model.part(i)].astype(np.float32)
+            directional += slope @ b[picture.model.part(i)].astype(np.float32)
         own = b[shells:].astype(np.float32)
-        second = [_second_pass(total, frame, c, directional, own, layout) for c in chunks]
-        empty = np.zeros((len(chunks[0].cell), 4, len(picture.grid.modes)), np.float32)
-        weighted += picture.contract([(empty, np.zeros(len(own)), s) for s in second], slopes)[1]
+        along = on_device(directional)
+        second = [
+            _second_pass(on_grid, frame, c, along, own, *p[5:], layout)
+            for c, p in zip(chunks, first, strict=True)
+        ]
+        weighted += picture.contract_information(second, slopes)
     expected = one - 0.5 * float(np.einsum("ij,ji->", weighted, covariance))
     variance = max(two - float(projected @ b), 1e-3 * two)
     freedom = int(picture.used.sum()) - (len(b) - known)

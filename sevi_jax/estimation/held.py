@@ -186,7 +186,7 @@ def tail_column(state: State, number: int) -> np.ndarray:
     for places, weight in ((2, 1.0), (1, -2.0), (-1, 2.0), (-2, -1.0)):
         moved = np.array(vector)
         moved[0] += places * step
-        third = third + weight * np.asarray(shell_series(shell, moved, state.picture.grid)[0])
+        third = third + weight * shell_series(shell, moved, state.picture.grid)[0]
     tail = with_tail(vector, TRIED_TAIL)[2]
     return (tail**3 / 3 / (2 * step**3) * third)[..., None]
 
@@ -238,7 +238,7 @@ def thin_shells(state: State, reach: float) -> tuple[np.ndarray, list[np.ndarray
             vector[:2], vector[place] = (radius, sigma), 1.0
             slopes = shell_series(shell, vector, state.picture.grid)[1]
             radii.append((radius, sigma))
-            series.append(np.asarray(slopes[..., [place, place + second]]))
+            series.append(slopes[..., [place, place + second]])
     return np.array(radii), series
 
 

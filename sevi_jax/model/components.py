@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from sevi_jax.physics.series import Kind, modes_for, ring_series
@@ -68,7 +68,23 @@ class Grid:
         return (np.arange(self.points) - 1.0) * self.step
 
 
-def shell_series(shell: Shell, values: np.ndarray, grid: Grid) -> tuple[jax.Array, jax.Array]:
+def begin_series(
+    shell: Shell, values: np.ndarray, grid: Grid
+) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+    """As `shell_series`, but returns a function that waits for the device and then returns that."""
+    lengths, amplitudes = shell.split(values)
+    kind = Kind(shell.shape, (0, *shell.orders), grid.modes)
+    begun = ring_series(lengths, amplitudes, kind, grid.variance)
+
+    def end():
+        columns = begun.on_grid(grid.step, grid.points)
+        series = columns[..., shell.lengths :] @ amplitudes.astype(np.float32)
+        return series, columns
+
+    return end
+
+
+def shell_series(shell: Shell, values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Computes the series of a shell and its derivatives by all its parameters.
 
     Args:
@@ -77,21 +93,9 @@ def shell_series(shell: Shell, values: np.ndarray, grid: Grid) -> tuple[jax.Arra
         grid: where.
 
     Returns:
-        ``[G, M]`` and ``[G, M, size]``, float32, on the device.
+        ``[G, M]`` and ``[G, M, size]``, float32.
     """
-    lengths, amplitudes = shell.split(values)
-    kind = Kind(shell.shape, (0, *shell.orders), grid.modes)
-    return _columns(
-        lengths.astype(np.float32), amplitudes.astype(np.float32), kind,
-        np.float32(grid.variance), np.float32(grid.step), grid.points, shell.lengths,
-    )  # fmt: skip
-
-
-@functools.partial(jax.jit, static_argnums=(2, 5, 6))
-def _columns(lengths, amplitudes, kind, variance, step, points, number):
-    units, slopes = ring_series(lengths, amplitudes, kind, variance, step, points)
-    series = jax.numpy.einsum("gml,l->gm", units, amplitudes, precision="highest")
-    return series, jax.numpy.concatenate([slopes[..., :number], units], axis=-1)
+    return begin_series(shell, values, grid)()
 
 
 def modes_of(shells: tuple[Shell, ...]) -> tuple[int, ...]:

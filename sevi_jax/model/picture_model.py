@@ -14,7 +14,7 @@ import numpy as np
 
 from sevi_jax.model import center, wide
 from sevi_jax.model import geometry as geo
-from sevi_jax.model.components import Grid, Shell, shell_series
+from sevi_jax.model.components import Grid, Shell, begin_series
 from sevi_jax.model.continuum import Continuum
 from sevi_jax.model.means import EFFICIENCY_TERMS, Frame, Layout, chunk_means, evaluate_chunk
 from sevi_jax.model.pixels import CHUNK_BLOCKS, LANES, Chunk, Sorted, sort_pixels
@@ -38,6 +38,7 @@ _KEPT = 2**27  # bytes of matrices that are kept as long as the geometry does no
 _MANY = 3  # sets of matrices are kept
 _matrices: dict[tuple, list[jax.Array]] = {}
 _SLOW_STEP = 0.4  # where a shell reaches the centre
+_GRID_SIZES = 4096  # programs are compiled for multiples of it
 _CELLS_PER_KNOT = 2.0  # of a continuum
 _MANY_COLUMNS, _PARTS = 200, 12  # from so many derivatives on, cells are taken in so many parts
 _SLOW = 7.0  # a shell reaches the centre where R is less than so many widths
@@ -322,14 +323,15 @@ class PictureModel:
     def _parts(self, values: Values):
         return zip(self.model.components, values.components, strict=True)
 
-    @staticmethod
-    def _sum(series: list[jax.Array]) -> jax.Array:
-        return functools.reduce(jnp.add, series, jnp.zeros((), jnp.float32))
-
-    def series(self, values: Values) -> tuple[jax.Array, list]:
+    def series(self, values: Values) -> tuple[np.ndarray, list[np.ndarray]]:
         """Sum of the series of all components ``[G, M]``, and the derivatives of each."""
-        found = [component_series(*x, self.grid) for x in self._parts(values)]
-        return self._sum([x[0] for x in found]), [x[1] for x in found]
+        begun = [_begin_series(*x, self.grid) for x in self._parts(values)]
+        total, slopes = np.zeros((self.grid.points, len(self.grid.modes)), np.float32), []
+        for end in begun:
+            series, columns = end()
+            total += series
+            slopes.append(columns)
+        return total, slopes
 
     def evaluate(self, values: Values, more: Sequence[np.ndarray] = ()) -> Evaluation:
         """Computes deviance, score and information at some values.
@@ -343,10 +345,10 @@ class PictureModel:
         frame, layout = self.frame(values), self.model.layout
         every = [*slopes, *more]
         if layout.nodes > 1:
-            columns = self._joined(every)
-            moved = self._moved(total, frame)
+            on_grid, columns = on_device(total), self._joined(every)
+            moved = self._moved(on_grid, frame)
             found = [
-                wide.evaluate(matrix, moved(chunk), total, columns, frame, chunk, layout)
+                wide.evaluate(matrix, moved(chunk), on_grid, columns, frame, chunk, layout)
                 for matrix, chunk in self._with_matrices(frame)
             ]
             half, score, information = (
@@ -354,9 +356,12 @@ class PictureModel:
             )
             half = float(half)
         else:
-            parts = [evaluate_chunk(total, frame, chunk, layout) for chunk in self.sorted.chunks]
-            half = sum(float(np.asarray(p[0], np.float64).sum()) for p in parts)
-            score, information = self.contract([p[1:] for p in parts], every)
+            on_grid = on_device(total)
+            parts = [evaluate_chunk(on_grid, frame, chunk, layout) for chunk in self.sorted.chunks]
+            halves, gradients, of_columns, sums = zip(*parts, strict=True)
+            half = float(np.sum([np.asarray(x, np.float64) for x in halves]))
+            score = self.contract_score(gradients, of_columns, every)
+            information = self.contract_information(sums, every)
         number, own = sum(x.shape[-1] for x in more), self.model.starts[-1]
         if number:
             order = np.r_[0:own, own + number : len(score), own : own + number]
@@ -369,10 +374,10 @@ class PictureModel:
             information[:size, :size] += np.asarray(found[2], np.float64)
         return Evaluation(2 * half, score, information)
 
-    def _joined(self, slopes: Sequence[np.ndarray | jax.Array]) -> jax.Array:
-        """Derivatives of series side by side, ``[G, M, S]``."""
-        empty = jnp.zeros((self.grid.points, len(self.grid.modes), 0), jnp.float32)
-        return jnp.concatenate([empty, *slopes], axis=-1)
+    def _joined(self, slopes: Sequence[np.ndarray]) -> jax.Array:
+        """Derivatives of series side by side, on the device, ``[G, M, S]``."""
+        empty = np.zeros((self.grid.points, len(self.grid.modes), 0), np.float32)
+        return on_device(np.concatenate([empty, *slopes], axis=-1))
 
     def _moved(self, total: jax.Array, frame: Frame, layout: Layout | None = None):
         """A function of a chunk that gives `wide.by_geometry`."""
@@ -416,10 +421,11 @@ class PictureModel:
         frame, layout = self.frame(values), self.model.layout
         if layout.nodes > 1:
             total, slopes = self.series(values)
-            columns, moved = self._joined(slopes), self._moved(total, frame)
+            on_grid, columns = on_device(total), self._joined(slopes)
+            moved = self._moved(on_grid, frame)
             for matrix, chunk in self._with_matrices(frame):
                 mean, jacobian = wide.means(
-                    matrix, moved(chunk), total, columns, frame, chunk, layout
+                    matrix, moved(chunk), on_grid, columns, frame, chunk, layout
                 )
                 flat = jnp.moveaxis(jacobian, 1, 2)
                 yield chunk, mean, flat.reshape(-1, flat.shape[-1])
@@ -427,56 +433,66 @@ class PictureModel:
             mean, jacobian = self.central(values, frame)
             yield self.center.chunk, mean, jacobian
 
-    def contract(self, parts, slopes) -> tuple[np.ndarray, np.ndarray]:
-        """Turns sums over blocks, of pixels with one node, into sums by parameters.
+    def contract_score(self, gradients, of_columns, slopes: Sequence[np.ndarray]) -> np.ndarray:
+        """Turns sums of slope times derivative over pixels into sums by parameters.
 
         Args:
-            parts: of every chunk a gradient by points of the grid ``[K, 4, M]`` and by columns
-                ``[C]``, and sums of w E E' ``[K, F, F]``.
+            gradients: of every chunk by points of the grid, ``[K, 4, M]``.
+            of_columns: of every chunk by columns, ``[C]``.
             slopes: derivatives of the series of every shell, from `series`.
 
         Returns:
-            The gradient ``[P]`` and the sum of w J J' ``[P, P]``.
+            ``[P]``.
         """
-        blocks, points = self.sorted.blocks, self.grid.points
-        modes = len(self.grid.modes)
-        starts = np.flatnonzero(np.diff(self.sorted.cell[:blocks], prepend=-1))
-        cells = self.sorted.cell[starts]
-
-        def per_cell(index):
-            every = np.concatenate([np.asarray(p[index]) for p in parts])[:blocks]
-            return np.add.reduceat(every, starts, axis=0)
-
-        by_points, sums = per_cell(0), per_cell(2)
-        on_grid = np.zeros((points, modes))
+        on_grid = np.zeros((self.grid.points, len(self.grid.modes)))
+        by_points = self._per_cell(gradients)
         for j in range(4):
-            on_grid[cells + j] += by_points[:, j]
-        own = np.sum([np.asarray(p[1], np.float64) for p in parts], axis=0)
-        if slopes:
-            columns = np.concatenate([np.asarray(x) for x in slopes], axis=-1)
-            score = on_grid.ravel() @ columns.reshape(points * modes, -1)
-            a, b, c, d = (columns[cells + j] for j in range(4))
-            middle = (9 * (b + c) - (a + d)) / 16
-            ring, cross = _products(middle, sums, modes)
-        else:
-            score, ring, cross = np.zeros(0), np.zeros((0, 0)), np.zeros((0, len(own)))
-        corner = sums[:, modes:, modes:].sum(axis=0, dtype=np.float64)
+            on_grid[self._cells + j] += by_points[:, j]
+        own = np.sum([np.asarray(x, np.float64) for x in of_columns], axis=0)
+        by_shells = [on_grid.ravel() @ x.reshape(on_grid.size, -1) for x in slopes]
+        return np.concatenate([*by_shells, own])
+
+    def contract_information(self, sums, slopes: Sequence[np.ndarray]) -> np.ndarray:
+        """Turns sums of w E E' over blocks ``[K, F, F]`` into the sum of w J J', ``[P, P]``."""
+        modes, cells = len(self.grid.modes), self._cells
+        per_cell = self._per_cell(sums)
+        columns = np.concatenate(
+            [np.zeros((self.grid.points, modes, 0), np.float32), *slopes], axis=-1
+        )
+        a, b, c, d = (columns[cells + j] for j in range(4))
+        ring, cross = _products((9 * (b + c) - (a + d)) / 16, per_cell, modes)
+        corner = per_cell[:, modes:, modes:].sum(axis=0, dtype=np.float64)
         information = np.block([[ring, cross], [cross.T, corner]])
-        return np.concatenate([score, own]), 0.5 * (information + information.T)
+        return 0.5 * (information + information.T)
+
+    @property
+    def _cells(self) -> np.ndarray:
+        """Cells that hold a block, ascending."""
+        return self.sorted.cell[self._starts]
+
+    @property
+    def _starts(self) -> np.ndarray:
+        """First block of every cell."""
+        return np.flatnonzero(np.diff(self.sorted.cell[: self.sorted.blocks], prepend=-1))
+
+    def _per_cell(self, parts) -> np.ndarray:
+        """Sums over the blocks of every cell of what chunks have of every block."""
+        every = np.concatenate([np.asarray(p) for p in parts])[: self.sorted.blocks]
+        return np.add.reduceat(every, self._starts, axis=0)
 
     def mean(self, values: Values) -> np.ndarray:
         """Mean of every pixel, electrons, ``[H, W]``; NaN where a pixel is not used."""
-        total, _ = self.series(values)
+        on_grid = on_device(self.series(values)[0])
         frame, layout = self.frame(values), self.model.layout
         if layout.nodes > 1:
             nothing, held = self._joined([]), dataclasses.replace(layout, geometry=())
-            still = self._moved(total, frame, held)
+            still = self._moved(on_grid, frame, held)
             found = [
-                wide.means(matrix, still(chunk), total, nothing, frame, chunk, held)[0]
+                wide.means(matrix, still(chunk), on_grid, nothing, frame, chunk, held)[0]
                 for matrix, chunk in self._with_matrices(frame)
             ]
         else:
-            found = [chunk_means(total, frame, c, layout) for c in self.sorted.chunks]
+            found = [chunk_means(on_grid, frame, c, layout) for c in self.sorted.chunks]
         lanes = np.concatenate([np.asarray(x) for x in found])
         flat = np.full(self.used.sum(), np.nan)
         filled = self.sorted.place >= 0
@@ -519,12 +535,27 @@ def _products(middle: np.ndarray, sums: np.ndarray, modes: int) -> tuple[np.ndar
     return ring, cross
 
 
+def _begin_series(component: Shell | Continuum, values: np.ndarray, grid: Grid):
+    """As `components.begin_series`, of any component of a model."""
+    if isinstance(component, Shell):
+        return begin_series(component, values, grid)
+
+    def end():
+        columns = component.columns(grid)
+        return columns @ values.astype(np.float32), columns
+
+    return end
+
+
 def component_series(component: Shell | Continuum, values: np.ndarray, grid: Grid):
     """The series of a component of a model ``[G, M]``, and its derivatives ``[G, M, size]``."""
-    if isinstance(component, Shell):
-        return shell_series(component, values, grid)
-    columns = component.columns(grid)
-    return jnp.asarray(columns @ values.astype(np.float32)), columns
+    return _begin_series(component, values, grid)()
+
+
+def on_device(on_grid: np.ndarray) -> jax.Array:
+    """Values on a grid ``[G, ...]`` with zeros behind them, for programs of few different sizes."""
+    more = -len(on_grid) % _GRID_SIZES
+    return jnp.asarray(np.pad(on_grid, [(0, more)] + [(0, 0)] * (on_grid.ndim - 1)))
 
 
 def _central(component: Shell | Continuum, values: np.ndarray, modes, variance: float):

@@ -25,6 +25,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 
 from sevi_jax.physics import shapes
 
@@ -32,6 +33,7 @@ _LINE_NODES = {"normal": 36, "skewed": 56}
 _EDGE_NODES = {"normal": 56, "skewed": 128}
 _INNER_NODES = 64  # intervals of the nodes inside the edge
 _SLOW = 7.0  # a shell with R < 7 sigma reaches the centre
+_TAPS = range(-2, 4)  # of quintic interpolation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,80 +131,106 @@ def series_at(
     return both[..., : len(kind.orders)], both[..., len(kind.orders) :]
 
 
-def _lagrange(fraction: jax.Array, first: int, last: int) -> list[jax.Array]:
-    """Lagrange weights of the points first ... last at `fraction` in [0, 1]."""
-    points = range(first, last + 1)
-    return [
-        math.prod(
-            ((fraction - other) / (point - other) for other in points if other != point),
-            start=jnp.ones_like(fraction),
+def _lagrange(fraction: np.ndarray) -> np.ndarray:
+    """Lagrange weights of the points of `_TAPS` at `fraction` in [0, 1], a last axis of them."""
+    points = np.array(_TAPS)
+    found = np.ones((*fraction.shape, len(points)))
+    for k, point in enumerate(points):
+        for other in points[points != point]:
+            found[..., k] *= (fraction - other) / (point - other)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class RingSeries:
+    """The series of one shell at some 120 nodes, from which it is interpolated.
+
+    Nodes lie evenly over the edge, where the density varies with sigma. Inside they crowd where the
+    edge begins, s = a (1 - q^2) with q even; of a shell that reaches the centre they crowd there,
+    s = a q^2, and s A(s) is interpolated, because A goes as 1 / s.
+
+    Attributes:
+        table: derivatives by R, sigma (and tau of a skewed shell), and behind them the series of
+            each order, of one electron, ``[N, M, S]``; being computed on the device.
+        begin: where the nodes of the edge begin, pixels.
+        end: up to where the inner nodes reach.
+        spacing: of the nodes of the edge.
+        high: beyond it there is nothing.
+        slow: whether the shell reaches the centre.
+    """
+
+    table: jax.Array
+    begin: float
+    end: float
+    spacing: float
+    high: float
+    slow: bool
+
+    def on_grid(self, step: float, points: int) -> np.ndarray:
+        """The table on an even grid of distances, ``[G, M, S]`` float32.
+
+        Args:
+            step: h of the grid, pixels.
+            points: G; the grid is (g - 1) h, g = 0 ... G - 1. Values at s < h / 2 of a shell that
+                reaches the centre are those at h / 2.
+        """
+        s = (np.arange(points) - 1.0) * step
+        s = s[s < self.high]
+        if self.slow:
+            s = np.maximum(s, 0.5 * step)
+        at_edge = s >= self.begin + 3 * self.spacing
+        ratio = s / self.end if self.slow else 1 - s / self.end
+        inner = np.sqrt(np.maximum(ratio, 0.0)) * _INNER_NODES + 2
+        place = np.where(at_edge, (s - self.begin) / self.spacing + 2, inner)
+        edges = self.table.shape[0] - _INNER_NODES - 11
+        index = np.clip(np.floor(place), 2, np.where(at_edge, edges + 1, _INNER_NODES + 2))
+        weights = _lagrange(place - index)
+        if self.slow:
+            weights /= s[:, None]
+        first = (index + np.where(at_edge, 0, edges + 5)).astype(np.int32)
+        columns = first[:, None] + np.array(_TAPS, np.int32)
+        rows = np.arange(0, columns.size + 1, len(_TAPS), dtype=np.int32)
+        matrix = scipy.sparse.csr_array(
+            (weights.astype(np.float32).ravel(), columns.ravel(), rows),
+            shape=(len(s), len(self.table)),
         )
-        for point in points
-    ]
+        found = np.zeros((points, *self.table.shape[1:]), np.float32)
+        table = np.asarray(self.table)
+        found[: len(s)] = (matrix @ table.reshape(len(table), -1)).reshape(-1, *table.shape[1:])
+        return found
 
 
 def ring_series(
-    parameters: jax.Array,
-    amplitudes: jax.Array,
-    kind: Kind,
-    variance: jax.Array,
-    step: jax.Array,
-    points: int,
-) -> tuple[jax.Array, jax.Array]:
-    """Computes the series of one shell on an even grid of distances.
-
-    The series is computed at some 120 nodes and interpolated by quintics. Nodes lie evenly over the
-    edge, where the density varies with sigma. Inside they crowd where the edge begins,
-    s = a (1 - q^2) with q even; of a shell that reaches the centre they crowd there, s = a q^2,
-    and s A(s) is interpolated, because A goes as 1 / s.
+    parameters: np.ndarray, amplitudes: np.ndarray, kind: Kind, variance: float
+) -> RingSeries:
+    """Begins to compute the series of one shell and its derivatives.
 
     Args:
         parameters, amplitudes, kind, variance: as in `series_at`.
-        step: h of the grid, pixels.
-        points: G; the grid is (g - 1) h, g = 0 ... G - 1. Values at s < h / 2 of a shell that
-            reaches the centre are those at h / 2.
-
-    Returns:
-        The series of each order ``[G, M, L]`` and its derivatives by R, sigma, tau ``[G, M, 3]``.
     """
-    edges = _EDGE_NODES[kind.shape]
-    low, high, wide = jax.lax.stop_gradient(shapes.support(kind.shape, parameters, variance))
+    extent = shapes.support(kind.shape, np.asarray(parameters, np.float64), variance)
+    low, high, wide = (float(x) for x in extent)
     slow = low < (_SLOW - 6.0) * wide
-    begin = jnp.where(slow, 0.25 * high, low)
+    edges = _EDGE_NODES[kind.shape]
+    begin = 0.25 * high if slow else low
     spacing = (high - begin) / (edges - 1)
     end = begin + 5 * spacing  # of the inner nodes, which reach into the edge
-    edge_nodes = begin + spacing * (np.arange(edges + 5) - 2.0)
-    q = jnp.asarray((np.arange(_INNER_NODES + 6) - 2.0) / _INNER_NODES, jnp.float32)
-    nodes = jnp.concatenate([edge_nodes, end * jnp.where(slow, q * q, 1 - q * q)])
-    at = jnp.maximum(jnp.abs(nodes), 1e-3 * spacing)
-    units, slopes = series_at(at, parameters, amplitudes, kind, variance)
-    table = jnp.concatenate([units, slopes], axis=-1)
+    nodes = begin + spacing * (np.arange(edges + 5) - 2.0)
+    q = (np.arange(_INNER_NODES + 6) - 2.0) / _INNER_NODES
+    nodes = np.concatenate([nodes, end * (q * q if slow else 1 - q * q)])
+    at = np.maximum(np.abs(nodes), 1e-3 * spacing)
     # s A(s) for a slow shell; A(s), continued to s < 0 by its parity, for others
-    parity = np.array([1.0 if m % 2 == 0 else -1.0 for m in kind.modes], np.float32)
-    factor = jnp.where(slow, 1.0, jnp.where(nodes[:, None] < 0, parity, 1.0) / at[:, None])
-    table = table * factor[..., None]
+    factor = np.ones((len(nodes), len(kind.modes)))
+    if not slow:
+        odd = np.array(kind.modes) % 2 == 1
+        factor = np.where((nodes[:, None] < 0) & odd, -1.0, 1.0) / at[:, None]
+    single = (np.asarray(x, np.float32) for x in (at, factor, parameters, amplitudes, variance))
+    return RingSeries(_at_nodes(*single, kind), begin, end, spacing, high, slow)
 
-    s = (jnp.arange(points, dtype=jnp.float32) - 1.0) * step
-    s = jnp.where(slow, jnp.maximum(s, 0.5 * step), s)
-    edge_place = (s - begin) / spacing + 2
-    ratio = jnp.where(slow, s / end, 1 - s / end)
-    inner_place = jnp.sqrt(jnp.maximum(ratio, 0.0)) * _INNER_NODES + 2
-    index = jnp.where(
-        s >= begin + 3 * spacing,
-        jnp.clip(jnp.floor(edge_place), 2, edges + 1),
-        jnp.clip(jnp.floor(inner_place), 2, _INNER_NODES + 2) + len(edge_nodes),
-    ).astype(jnp.int32)
-    # once: the compiler may else compute it twice, rounded differently, for rows and for weights
-    index = jax.lax.optimization_barrier(index)
-    place = jnp.where(index < len(edge_nodes), edge_place, inner_place + len(edge_nodes))
-    share = jnp.where(s < high, jnp.where(slow, 1 / s, 1.0), 0.0)
-    weights = [w * share for w in _lagrange(place - index.astype(jnp.float32), -2, 3)]
-    # one product with a matrix, which is quicker than gathering six rows of the table per point
-    number = jnp.arange(len(nodes))
-    matrix = sum(
-        jnp.where((index + (k - 2))[:, None] == number, w[:, None], 0.0)
-        for k, w in enumerate(weights)
-    )
-    flat = table.reshape(len(nodes), -1)
-    rows = jnp.matmul(matrix, flat, precision="highest").reshape(points, *table.shape[1:])
-    return rows[..., : len(kind.orders)], rows[..., len(kind.orders) :]
+
+@functools.partial(jax.jit, static_argnames="kind")
+def _at_nodes(at, factor, parameters, amplitudes, variance, kind):
+    """The table of `RingSeries`."""
+    units, slopes = series_at(at, parameters, amplitudes, kind, variance)
+    number = 3 if kind.shape == "skewed" else 2
+    return jnp.concatenate([slopes[..., :number], units], axis=-1) * factor[..., None]

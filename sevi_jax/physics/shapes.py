@@ -13,6 +13,7 @@ turns the density f(r) of a component of order n into the density of `blurred`.
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -87,15 +88,16 @@ def density(shape: str, r: jax.Array, parameters: jax.Array, variance: float | j
     return _skewed(r, radius, wide, tail)[0] / _skewed(r, radius, sigma, tail)[1]
 
 
-def support(shape: str, parameters: jax.Array, variance: float | jax.Array = 0.0):
+def support(shape: str, parameters: Any, variance: Any = 0.0):
     """Lowest and highest radius that matters, and the scale on which the density varies."""
+    xp = parameters.__array_namespace__()  # NumPy's on the host
     radius, sigma, tail = parameters
-    wide = jnp.sqrt(sigma * sigma + variance)
+    wide = xp.sqrt(sigma * sigma + variance)
     low = high = _CUT * wide
     if shape == "skewed":
-        low = low + _TAIL_CUT * jnp.maximum(-tail, 0.0)
-        high = high + _TAIL_CUT * jnp.maximum(tail, 0.0)
-    return jnp.maximum(radius - low, 0.0), radius + high, wide
+        low = low + _TAIL_CUT * xp.maximum(-tail, 0.0)
+        high = high + _TAIL_CUT * xp.maximum(tail, 0.0)
+    return xp.maximum(radius - low, 0.0), radius + high, wide
 
 
 def blurred(shape: str, r: jax.Array, parameters: jax.Array, variance: jax.Array) -> jax.Array:

@@ -28,7 +28,7 @@ def test_series_is_that_of_a_shell(orders):
     values = _coefficients(continuum, scipy.stats.norm(50.0, 3.0).pdf, betas)
     found = continuum.columns(grid) @ values.astype(np.float32)
     shell = np.array([50.0, 3.0, 1.0, *betas])
-    expected = np.asarray(shell_series(Shell(orders), shell, grid)[0])
+    expected = shell_series(Shell(orders), shell, grid)[0]
     # rows 0 and 1 are at -h and 0, which only the central pixels would use; cubics between nodes
     # a third of sigma apart are right to (1/3)^4 3 / 128 of the peak
     np.testing.assert_allclose(found[2:], expected[2:], rtol=0, atol=2e-4 * expected.max())

@@ -125,7 +125,7 @@ def _rings(fit: "Fit") -> Drawing:
     exposure = model.data.exposure.ravel()[used]
     middle, grid = np.arange(first, last) + 0.5, model.grid
     parts = [
-        np.interp(middle, grid.distances, np.asarray(component_series(part, v, grid)[0])[:, 0])
+        np.interp(middle, grid.distances, component_series(part, v, grid)[0][:, 0])
         for part, v in zip(model.model.shells, values.shells, strict=True)
     ]
     shells = np.array(parts).reshape(-1, len(middle)) * total(exposure)
