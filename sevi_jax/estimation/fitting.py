@@ -35,6 +35,7 @@ _WIDEST_START = 0.03  # of half a picture: a shell that is looked for does not c
 _FIRST_TAIL = 0.7  # of sigma, in either direction: where the search for a tail begins
 _FIRST_LOOK = 3  # shells that the origin is found from where their number is free
 _IDLE = 0.01  # of all electrons: a shell with fewer may be one that was not found
+_SEEN = 10.0  # standard errors: or is seen beyond doubt
 _MOVED = 0.3  # pixels of the rebinned picture: then shells are looked for again
 _UNLIKELY = 1e-3  # p-value, or 1 less it, at which the noise is looked at
 _FIRST_SEARCH, _LAST_SEARCH = 20, 60  # evaluations, at most
@@ -557,7 +558,7 @@ class Start:
         # rings are too coarse for shells within a pixel of each other: one is found, and nothing
         again = [
             search(picture, v, limits, iterations=15, tolerance=1.0)
-            for v in _with_halves(best.values, model, _IDLE * float(self.data.counts.sum()))
+            for v in _with_halves(best, model, _IDLE * float(self.data.counts.sum()))
         ]
         return min([best, *again], key=lambda x: x.evaluation.deviance)
 
@@ -585,14 +586,18 @@ def _with_tails(values: Values, tail: float) -> Values:
     return dataclasses.replace(values, shells=tuple(shells))
 
 
-def _with_halves(values: Values, model: Model, fewest: float) -> list[Values]:
+def _with_halves(best: Found, model: Model, fewest: float) -> list[Values]:
     """The same with a shell of too few electrons left out, and another one as two halves."""
-    found, place = [], model.shells[0].lengths
+    found, values, place = [], best.values, model.shells[0].lengths
     if len({shell.size for shell in model.shells}) > 1:
         return found
     electrons = np.array([v[place] for v in values.shells])
     idle = int(np.argmin(electrons))
     if len(electrons) < 2 or electrons[idle] >= fewest:
+        return found
+    matrix = covariance(best)
+    own = model.starts[idle] + place
+    if matrix is not None and electrons[idle] > _SEEN * np.sqrt(matrix[own, own]):
         return found
     for i, v in enumerate(values.shells):
         if i != idle:
