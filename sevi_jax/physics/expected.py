@@ -19,28 +19,18 @@ even polynomial of the same degree as I, hence a Legendre series, rho = sum_l B_
    average over a few points.
 
 Only one quadrant is computed; the density is even in x and in z.
-
-The counts are linear in the profile, and the profile in (1, beta). So `unit_profiles` and
-`project_profiles` make the counts of every order by itself, and with the derivatives of a profile
-all derivatives of the counts, for little more than one projection of many columns.
 """
 
 import concurrent.futures
 import functools
 import math
-import os
+from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sevi_jax.physics.legendre import (
-    legendre_series,
-    legendre_terms,
-    legendre_values,
-    with_constant,
-)
+from sevi_jax.physics.legendre import legendre_series, legendre_values, with_constant
 from sevi_jax.physics.types import ImageSpec, ShellParams
 
 _REACH = 5.5  # the radius is cut this many sigma from its mean: 4e-8 of the electrons
@@ -48,7 +38,7 @@ _LINE_NODES = 28  # Gauss nodes along the line of sight
 _EDGE_STEP = 0.25  # spacing of the nodes at the edge, in sigma
 _INNER_NODES = 64  # intervals of the nodes inside the edge
 _GRID_STEP = 0.00125  # spacing of the even grid in s, half-widths
-_CORNER = math.sqrt(2)  # the detector's
+_POINTS = math.ceil(math.sqrt(2) / _GRID_STEP) + 4  # of that grid: to the corner, and a margin
 _COARSE_PIXEL = 0.006  # half-widths; from here on pixels are integrated with the constant table
 _BLOCK = 32  # at most so many pixels share a window of the even grid in the table
 
@@ -115,29 +105,18 @@ def _profile_at(s: jax.Array, radius: jax.Array, sigma: jax.Array, beta: jax.Arr
     return jnp.matmul(values, to_series, precision="highest")
 
 
-def _unit_profiles_at(
-    s: jax.Array, radius: jax.Array, sigma: jax.Array, num_orders: int
-) -> jax.Array:
-    """The same of the densities P_0, P_2, ... each by itself: ``[K, L + 1, L + 1]``, order last."""
-    along, ratio = _line_of_sight(s, radius, sigma)
-    c_square, to_series = _angle_rule(num_orders)
-    terms = legendre_terms(ratio[:, :, None] * c_square, num_orders)
-    values = jnp.sum(along[:, :, None] * terms, axis=2)  # [L + 1, K, angles]
-    return jnp.einsum("oka,al->klo", values, to_series, precision="highest")
+def shell_profile(radius: jax.Array, sigma: jax.Array, beta: jax.Array) -> jax.Array:
+    """Computes the Legendre series of one shell's density on the even grid in s.
 
+    Args:
+        radius: scalar, half-widths.
+        sigma: scalar, half-widths.
+        beta: ``[L]``.
 
-def grid_points(reach: float) -> int:
-    """Points of an even grid that covers distances up to `reach` half-widths, and a margin."""
-    return math.ceil(reach / _GRID_STEP) + 4
-
-
-def grid_distances(points: int) -> np.ndarray:
-    """Distances s from the centre of an even grid, ``[points]``, half-widths."""
-    return (np.arange(points) - 1.0) * _GRID_STEP
-
-
-def _on_even_grid(profile_at, radius: jax.Array, sigma: jax.Array, points: int) -> jax.Array:
-    """Interpolates a shell's profile, a function of s ``[K]``, to the even grid."""
+    Returns:
+        B_l(s) per electron and squared half-width at s = -1, 0, 1, ... steps of the grid,
+        ``[G, L + 1]``.
+    """
     # edge: s = R + sigma v with v even; inside: s = a (1 - q^2) with q even, so that the nodes
     # crowd where the edge begins. a lies a sigma within the edge: at q = 0 the derivative of q by
     # R or sigma has no bound. q > 1 mirrors s < 0 onto s > 0: ghost nodes for the cubic that cost
@@ -148,9 +127,9 @@ def _on_even_grid(profile_at, radius: jax.Array, sigma: jax.Array, points: int) 
     edge_begin = radius + (low + 1) * sigma
     inner_end = jnp.maximum(edge_begin + sigma, sigma)
     nodes = jnp.concatenate([radius + sigma * edge_v, inner_end * (1 - inner_q * inner_q)])
-    table = profile_at(nodes)
+    table = _profile_at(nodes, radius, sigma, beta)
 
-    s = jnp.asarray(grid_distances(points), jnp.float32)
+    s = jnp.asarray((np.arange(_POINTS) - 1.0) * _GRID_STEP, jnp.float32)
     v = (s - radius) / sigma
     in_edge = s >= edge_begin
     q = _safe_sqrt(1 - s / inner_end)
@@ -168,83 +147,25 @@ def _on_even_grid(profile_at, radius: jax.Array, sigma: jax.Array, points: int) 
     in_edge = index < len(edge_v)
     place = jnp.where(in_edge, edge_place, inner_place + len(edge_v))
     weights = _cubic_weights(place - index.astype(jnp.float32))
-
-    def per_row(values):
-        return values.reshape(values.shape + (1,) * (table.ndim - 1))
-
-    rows = sum(per_row(weights[k]) * table[index + (k - 1)] for k in range(4))
-    return jnp.where(per_row(v < high), rows, 0.0)
+    rows = sum(weights[k][:, None] * table[index + (k - 1)] for k in range(4))
+    return jnp.where((v < high)[:, None], rows, 0.0)
 
 
-def shell_profile(
-    radius: jax.Array, sigma: jax.Array, beta: jax.Array, points: int | None = None
-) -> jax.Array:
-    """Computes the Legendre series of one shell's density on the even grid in s.
+class PixelTable(NamedTuple):
+    """Integrals of the profile over the pixels of one quadrant.
 
-    Args:
-        radius: scalar, half-widths.
-        sigma: scalar, half-widths.
-        beta: ``[L]``.
-        points: G, of the grid; None covers the detector.
-
-    Returns:
-        B_l(s) per electron and squared half-width, ``[G, L + 1]``, at `grid_distances`.
-    """
-    points = grid_points(_CORNER) if points is None else points
-    return _on_even_grid(lambda s: _profile_at(s, radius, sigma, beta), radius, sigma, points)
-
-
-def unit_profiles(
-    radius: jax.Array, sigma: jax.Array, num_orders: int, points: int | None = None
-) -> jax.Array:
-    """Computes the profiles of the densities P_0, P_2, ..., P_2L, each by itself.
-
-    The profile of a shell is half the first plus the sum of beta times the others.
-
-    Args:
-        radius: scalar, half-widths.
-        sigma: scalar, half-widths.
-        num_orders: L.
-        points: as in `shell_profile`.
-
-    Returns:
-        ``[G, L + 1, L + 1]``: as `shell_profile`, the order of the density last.
-    """
-    points = grid_points(_CORNER) if points is None else points
-
-    def profile_at(s):
-        return _unit_profiles_at(s, radius, sigma, num_orders)
-
-    return _on_even_grid(profile_at, radius, sigma, points)
-
-
-@flax.struct.dataclass
-class PixelTable:
-    """Integrals of the profile over pixels of a picture; hand it to jit as an argument.
-
-    Pixels that are folded onto each other share a *place*. Places are sorted by their distance from
-    the centre into K blocks of `_BLOCK`, whose pixels share a window of the even grid; a place may
-    be empty.
+    Pixels are sorted by their distance from the centre into K blocks of `_BLOCK` places, which
+    share a window of the even grid; a place may be empty.
 
     Attributes:
-        start: first row of the profile in each block's window, ``[K]`` int32.
+        start: first row of the profile in each block's window, ``[K]``.
         table: from the window's values to the places, ``[K, _BLOCK, window * (L + 1)]`` float32.
-        pixel: index of what stands at every place in the order given, ``[K * _BLOCK]`` int32.
-        filled: whether the place is not empty, ``[K * _BLOCK]`` bool.
-        place: the inverse of `pixel`: place of every entry, ``[N]`` int32.
-        x: distance of the place from the z axis, half-widths, ``[K * _BLOCK]`` float32.
-        z: distance of the place from the x axis.
-        points: G, of the even grid.
+        place: of every pixel of the flattened quadrant, ``[N]``.
     """
 
-    start: np.ndarray | jax.Array
-    table: np.ndarray | jax.Array
-    pixel: np.ndarray | jax.Array
-    filled: np.ndarray | jax.Array
-    place: np.ndarray | jax.Array
-    x: np.ndarray | jax.Array
-    z: np.ndarray | jax.Array
-    points: int = flax.struct.field(pytree_node=False)
+    start: np.ndarray
+    table: np.ndarray
+    place: np.ndarray
 
 
 def _pixel_blocks(nearest: np.ndarray, spread: float) -> tuple[np.ndarray, np.ndarray]:
@@ -273,183 +194,86 @@ def pixel_table(spec: ImageSpec, num_orders: int) -> PixelTable:
     """Tabulates the integrals over the pixels of one quadrant of a centred picture.
 
     Args:
-        spec: shape of the picture.
+        spec: shape of the picture; its pixels are coarse.
         num_orders: L.
 
     Returns:
-        The table, NumPy arrays; about 10 MB at 128 pixels and 24 orders, 150 MB at 1024. Its
-        entries are the pixels of the flattened quadrant, ``size / 2 * size / 2`` of them.
+        The table, about 10 MB at 128 pixels and 24 orders.
     """
-    half, width = spec.size // 2, 2 / spec.size
-    x, z = np.divmod(np.arange(half * half), half)
-    weight = np.ones((half * half, 1))
-    return tabulate(
-        (x[:, None] + 0.5) * width, (z[:, None] + 0.5) * width, weight, width, num_orders
-    )
-
-
-def tabulate(
-    x: np.ndarray,
-    z: np.ndarray,
-    weight: np.ndarray,
-    width: float,
-    num_orders: int,
-    rounded: bool = False,
-) -> PixelTable:
-    """Tabulates integrals over any square pixels, weighted sums of Q pixels each; float64 inside.
-
-    Args:
-        x: middles of the pixels, half-widths, ``[N, Q]``; the signs do not matter.
-        z: the same along z.
-        weight: of every pixel in its sum, ``[N, Q]``. Pixels of weight 0 are never looked at.
-        width: of every pixel, half-widths.
-        num_orders: L.
-        rounded: fills the table up, so that a slightly different picture (its origin moved by some
-            of a pixel) makes arrays of the same shapes, and compiled programs serve both.
-
-    Returns:
-        The table, NumPy arrays, with N filled places. The pixels of one place should have nearly
-        the same distance from the centre: its window spans them all. Its grid covers all of them,
-        at least the detector.
-    """
-    count = min(max(4, math.ceil(width / _GRID_STEP)), 12) if width > 0.003 else 2
-    node, node_weight = np.polynomial.legendre.leggauss(count)
-    node, node_weight = width * node / 2, node_weight / 2
-    x, z = np.abs(x), np.abs(z)
-    counted = weight > 0
-    near = np.hypot(np.maximum(x - width / 2, 0), np.maximum(z - width / 2, 0))
-    nearest = np.where(counted, near, np.inf).min(1)
-    far = np.where(counted, np.hypot(x + width / 2, z + width / 2), 0.0).max(1)
+    side, width = spec.size // 2, 2 / spec.size
+    node, node_weight = np.polynomial.legendre.leggauss(min(math.ceil(width / _GRID_STEP), 12))
+    node, node_weight = width * node / 2, width * node_weight / 2
+    x, z = ((i + 0.5) * width for i in np.divmod(np.arange(side * side), side))
+    nearest = np.hypot(x - width / 2, z - width / 2)
+    far = np.hypot(x + width / 2, z + width / 2)
     pixel, filled = _pixel_blocks(nearest, 2 * _GRID_STEP + width / 2)
     start = np.floor(nearest[pixel].min(1) / _GRID_STEP).astype(int)
     window = int(np.max(np.floor(far[pixel].max(1) / _GRID_STEP).astype(int) - start)) + 4
-    grid = grid_points(max(_CORNER, far.max()))
-    if rounded:
-        step = 2 ** max(3, int(np.log2(len(pixel))) - 4)
-        added = -len(pixel) % step
-        pixel = np.pad(pixel, ((0, added), (0, 0)), mode="edge")
-        filled = np.pad(filled, ((0, added), (0, 0)))
-        start = np.pad(start, (0, added), mode="edge")
-        window = -(-(window + 1) // 4) * 4
-        grid = -(-grid // 128) * 128
-    start = np.clip(start, 0, grid - window)
+    start = np.clip(start, 0, _POINTS - window)
     table = np.zeros((*pixel.shape, window * (num_orders + 1)), np.float32)
 
     def fill(first: int) -> None:
         part = slice(first, first + 128)
-        base = np.repeat(start[part], _BLOCK)
-        sums = np.zeros((base.size, window, num_orders + 1))
-        for q in range(x.shape[1]):
-            chosen = np.flatnonzero(counted[pixel[part].ravel(), q])
-            entry = pixel[part].ravel()[chosen]
-            for i, j in np.ndindex(count, count):
-                x_point, z_point = x[entry, q] + node[i], z[entry, q] + node[j]
-                s = np.hypot(x_point, z_point)
-                row = s / _GRID_STEP + 1
-                index = np.floor(row).astype(int)
-                factor = weight[entry, q] * node_weight[i] * node_weight[j] * width**2
-                cosine = z_point / np.where(s > 0, s, 1.0)
-                series = factor[:, None] * legendre_values(cosine, num_orders)
-                for k, kernel in enumerate(_cubic_weights(row - index)):
-                    target = index + (k - 1) - base[chosen]
-                    sums[chosen, target] += kernel[:, None] * series
+        entry = pixel[part].ravel()
+        every, base = np.arange(entry.size), np.repeat(start[part], _BLOCK)
+        sums = np.zeros((entry.size, window, num_orders + 1))
+        for i, j in np.ndindex(len(node), len(node)):
+            x_point, z_point = x[entry] + node[i], z[entry] + node[j]
+            s = np.hypot(x_point, z_point)
+            row = s / _GRID_STEP + 1
+            index = np.floor(row).astype(int)
+            series = legendre_values(z_point / s, num_orders) * (node_weight[i] * node_weight[j])
+            for k, kernel in enumerate(_cubic_weights(row - index)):
+                sums[every, index + (k - 1) - base] += kernel[:, None] * series
         table[part] = sums.reshape(-1, _BLOCK, table.shape[-1])
 
     # some blocks at a time: float64 needs the room; NumPy lets other threads run meanwhile
-    with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+    with concurrent.futures.ThreadPoolExecutor() as threads:
         list(threads.map(fill, range(0, len(pixel), 128)))
     place = np.empty(len(x), np.int32)
     place[pixel[filled]] = np.flatnonzero(filled)
-    total = np.where(counted, weight, 0.0).sum(1)
-    middle_x, middle_z = (
-        ((np.where(counted, weight * y, 0.0)).sum(1) / total)[pixel].ravel().astype(np.float32)
-        for y in (x, z)
-    )
-    return PixelTable(
-        start.astype(np.int32),
-        table,
-        pixel.ravel().astype(np.int32),
-        filled.ravel(),
-        place,
-        middle_x,
-        middle_z,
-        grid,
-    )
-
-
-def project_profiles(profiles: jax.Array, table: PixelTable) -> jax.Array:
-    """Projects many profiles at once, by one batched matrix product.
-
-    Args:
-        profiles: ``[G, L + 1, P]``.
-        table: of the same L.
-
-    Returns:
-        Counts in one quadrant, ``[K * _BLOCK, P]``, in the order of the table's places: index it
-        with `table.place` for pixels in order. What stands at empty places has no meaning.
-    """
-    num_terms, columns = profiles.shape[1:]
-    window = table.table.shape[-1] // num_terms
-    windows = profiles[table.start[:, None] + np.arange(window, dtype=np.int32)]
-    windows = windows.reshape(len(table.start), window * num_terms, columns)
-    counts = jnp.einsum("kpw,kwc->kpc", table.table, windows, precision="highest")
-    return counts.reshape(-1, columns)
+    return PixelTable(start.astype(np.int32), table, place)
 
 
 def _integrate_pixels(profile: jax.Array, spec: ImageSpec) -> jax.Array:
     """Counts of one quadrant's coarse pixels from the profile, by the constant table."""
-    table = pixel_table(spec, profile.shape[-1] - 1)
-    counts = project_profiles(profile[:, :, None], table)[table.place, 0]
-    return counts.reshape(spec.size // 2, spec.size // 2)
+    start, table, place = pixel_table(spec, profile.shape[-1] - 1)
+    window = table.shape[-1] // profile.shape[-1]
+    windows = profile[start[:, None] + np.arange(window, dtype=np.int32)]
+    windows = windows.reshape(len(start), -1)
+    counts = jnp.einsum("kpw,kw->kp", table, windows, precision="highest")
+    return counts.ravel()[place].reshape(spec.size // 2, spec.size // 2)
+
+
+def _pixel_rule(width: float) -> np.ndarray:
+    """Points for the integral over a square pixel: offsets along x and z, weight, ``[Q, 3]``.
+
+    The finest pixels take Gauss's 2 x 2 points, exact for polynomials of degree 3; wider ones
+    Radon's 7, of degree 5 as the 9 of Gauss (Stroud 1971, C2: 5-1).
+    """
+    if width < 0.003:
+        end = 3**-0.5
+        rule = np.array([(x, z, 1) for x in (end, -end) for z in (end, -end)])
+    else:
+        far, side, near = (14 / 15) ** 0.5, 0.6**0.5, 3**-0.5
+        corners = [(x, z, 5 / 9) for x in (side, -side) for z in (near, -near)]
+        rule = np.array([(0, 0, 8 / 7), (0, far, 20 / 63), (0, -far, 20 / 63), *corners])
+    return rule * [width / 2, width / 2, width**2 / 4]
 
 
 def _sample_pixels(profile: jax.Array, spec: ImageSpec) -> jax.Array:
     """Counts of one quadrant's fine pixels from the profile, by a few points in each."""
     width = 2 / spec.size
     middle = (np.arange(spec.size // 2, dtype=np.float32) + np.float32(0.5)) * np.float32(width)
-    return sample_pixels(profile, jnp.asarray(middle), jnp.asarray(middle), width)
-
-
-def _pixel_rule(width: float) -> np.ndarray:
-    """Points for the integral over a square pixel: offsets along x and z, weight, ``[Q, 3]``.
-
-    Fine pixels take Gauss's 2 x 2 points, exact for polynomials of degree 3; wider ones Radon's 7,
-    of degree 5 as the 9 of Gauss (Stroud 1971, C2: 5-1); coarse ones Gauss's 12 x 12.
-    """
-    if 0.003 <= width <= _COARSE_PIXEL:
-        far, side, near = (14 / 15) ** 0.5, 0.6**0.5, 3**-0.5
-        corners = [(x, z, 5 / 9) for x in (side, -side) for z in (near, -near)]
-        rule = np.array([(0, 0, 8 / 7), (0, far, 20 / 63), (0, -far, 20 / 63), *corners])
-    else:
-        node, weight = np.polynomial.legendre.leggauss(2 if width < 0.003 else 12)
-        x, z = np.meshgrid(node, node)
-        rule = np.stack([x.ravel(), z.ravel(), np.outer(weight, weight).ravel()], axis=1)
-    return rule * [width / 2, width / 2, width**2 / 4]
-
-
-def sample_pixels(profile: jax.Array, x: jax.Array, z: jax.Array, width: float) -> jax.Array:
-    """Integrates the profile over the pixels of any picture, by a few points in each.
-
-    Differentiable in `x` and `z`.
-
-    Args:
-        profile: ``[G, L + 1]``, with a G that covers the picture.
-        x: middles of the rows, half-widths from the centre, ``[H]``.
-        z: middles of the columns, ``[W]``.
-        width: of a pixel, half-widths.
-
-    Returns:
-        Counts ``[H, W]``.
-    """
     rule = jnp.asarray(_pixel_rule(width), jnp.float32)
 
     def row(_, x_middle):
         """One row of pixels, fixed x: keeps the work in the cache."""
 
         def point(total, offset):
-            x_point, z_point = x_middle + offset[0], z + offset[1]
+            x_point, z_point = x_middle + offset[0], middle + offset[1]
             square = jnp.maximum(x_point * x_point + z_point * z_point, 1e-12)
-            place = jnp.minimum(jnp.sqrt(square) / _GRID_STEP + 1, len(profile) - 2.5)
+            place = jnp.sqrt(square) / _GRID_STEP + 1
             index = jnp.floor(place)
             kernel = _cubic_weights(place - index)
             index = index.astype(jnp.int32)
@@ -458,12 +282,10 @@ def sample_pixels(profile: jax.Array, x: jax.Array, z: jax.Array, width: float) 
             cosine_square = jnp.minimum(z_point * z_point / square, 1.0)
             return total + offset[2] * legendre_series(terms.T, cosine_square), None
 
-        zeros = jnp.zeros(z.shape, jnp.float32)
-        # a hundred points one after the other would make a program that takes minutes to compile
-        unroll = len(rule) if len(rule) < 10 else 1
-        return None, jax.lax.scan(point, zeros, rule, unroll=unroll)[0]
+        zeros = jnp.zeros(middle.shape, jnp.float32)
+        return None, jax.lax.scan(point, zeros, rule, unroll=len(rule))[0]
 
-    return jax.lax.scan(row, None, x)[1]
+    return jax.lax.scan(row, None, jnp.asarray(middle))[1]
 
 
 def expected_counts(params: ShellParams, spec: ImageSpec) -> jax.Array:

@@ -75,24 +75,6 @@ def legendre_series(coefficients: jax.Array, square: jax.Array) -> jax.Array:
     return value
 
 
-def legendre_terms(square: jax.Array, num_orders: int) -> jax.Array:
-    """Evaluates P_0, P_2, ..., P_2L each by itself, differentiable.
-
-    Args:
-        square: cos(theta)^2, ``[...]``.
-        num_orders: L.
-
-    Returns:
-        ``[L + 1, ...]`` float32, order first.
-    """
-    a, b, d = (x.astype(np.float32) for x in _recurrence(num_orders))
-    values = [jnp.ones_like(square)]
-    for i in range(num_orders):
-        drop = d[i] * values[i - 1] if i else 0.0
-        values.append((a[i] * square + b[i]) * values[i] - drop)
-    return jnp.stack(values)
-
-
 def legendre_integrals(edges: np.ndarray, num_orders: int) -> np.ndarray:
     """Integrates P_0, P_2, ..., P_2L over the cells between `edges`, in float64.
 
@@ -115,17 +97,6 @@ def legendre_integrals(edges: np.ndarray, num_orders: int) -> np.ndarray:
 def with_constant(beta: jax.Array) -> jax.Array:
     """Puts the constant 1/2 of the density in front of beta: ``[..., L]`` to ``[..., L + 1]``."""
     return jnp.concatenate([jnp.full_like(beta[..., :1], 0.5), beta], axis=-1)
-
-
-@functools.cache
-def density_nodes(num_orders: int, steps: int = 8) -> np.ndarray:
-    """Tabulates P_0 ... P_2L at equal steps of theta from 0 to pi/2, `steps` per order.
-
-    Returns:
-        ``[steps * L + 1, L + 1]`` float32.
-    """
-    theta = np.linspace(0, np.pi / 2, steps * num_orders + 1)
-    return legendre_values(np.cos(theta), num_orders).astype(np.float32)
 
 
 @functools.cache

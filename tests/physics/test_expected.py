@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from sevi_jax.physics.expected import (
-    _pixel_rule,
-    expected_counts,
-    pixel_table,
-    project_profiles,
-    shell_profile,
-    unit_profiles,
-)
+from sevi_jax.physics.expected import _pixel_rule, expected_counts, shell_profile
 from sevi_jax.physics.types import ImageSpec, ShellParams
 from sevi_jax.synthesis.pipeline import render_electrons
 
@@ -251,38 +244,7 @@ def test_counts_do_not_depend_on_rounding_where_the_nodes_change():
     assert np.abs(below + above - 2 * at).max() < 5e-5 * at.max()
 
 
-# --- Many profiles at once
-
-
-def test_unit_profiles_make_up_the_profile_of_a_shell():
-    radius, sigma, beta = np.float32(0.62), np.float32(0.006), np.float32(PRIOR_LIKE)
-    units = np.asarray(jax.jit(unit_profiles, static_argnums=2)(radius, sigma, 12), float)
-    own = np.asarray(jax.jit(shell_profile)(radius, sigma, beta), float)
-    made = units @ np.append(0.5, beta)
-    np.testing.assert_allclose(made, own, rtol=0, atol=1e-5 * np.abs(own).max())
-    # P_l(s c / r) is a polynomial of degree l in c
-    higher = np.arange(13)[:, None] > np.arange(13)
-    assert np.abs(units[:, higher]).max() < 1e-5 * np.abs(units).max()
-
-
-@pytest.mark.parametrize("size", [32, 64, 704])
-def test_projecting_many_profiles_gives_each_ones_counts(size):
-    # 704: fine pixels, which `expected_counts` averages over points without a table
-    spec = ImageSpec(size, True)
-    two = [shells((0.62, 0.006, 1, PRIOR_LIKE)), shells((0.35, 0.008, 1, NEGATIVE))]
-    profile = jax.jit(shell_profile)
-    profiles = [profile(p.radius[0], p.sigma[0], p.beta[0]) for p in two]
-    table = pixel_table(spec, 12)
-    assert table.filled.sum() == spec.side**2
-    assert sorted(table.pixel[table.filled]) == list(range(spec.side**2))
-    counts = np.asarray(jax.jit(project_profiles)(jnp.stack(profiles, -1), table))
-    for column, params in enumerate(two):
-        exact = np.asarray(expect(params, spec)).ravel()
-        made = 4 * counts[table.place, column]  # folded: four quadrants
-        np.testing.assert_allclose(made, exact, rtol=0, atol=1e-4 * exact.max())
-
-
-@pytest.mark.parametrize(("width", "degree"), [(0.0029, 3), (0.005, 5), (0.02, 23)])
+@pytest.mark.parametrize(("width", "degree"), [(0.0029, 3), (0.005, 5)])
 def test_points_of_a_pixel_are_exact_for_polynomials(width, degree):
     x, z, weight = _pixel_rule(width).T
     for i, j in np.ndindex(degree + 1, degree + 1):
@@ -306,7 +268,7 @@ def derivatives(radius, sigma, beta, spec):
     return jax.jacfwd(picture, argnums=(0, 1, 2))(radius, sigma, beta)
 
 
-@pytest.mark.parametrize("size", [64, 704])
+@pytest.mark.parametrize("size", [64, 352])
 def test_gradients_match_central_differences_of_the_integral(size):
     spec = ImageSpec(size, True)
     radius, sigma, beta = np.float32(0.62), np.float32(0.006), np.float32(PRIOR_LIKE)
@@ -337,7 +299,7 @@ def test_gradients_match_central_differences_of_the_integral(size):
         compare(by_beta[..., order], exact, 5e-4)
 
 
-@pytest.mark.parametrize("size", [64, 704])
+@pytest.mark.parametrize("size", [64, 352])
 def test_reverse_gradient_is_finite_and_agrees_with_forward(size):
     spec = ImageSpec(size, True)
     weights = np.random.default_rng(0).normal(size=(spec.side, spec.side)).astype(np.float32)

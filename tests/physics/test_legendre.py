@@ -38,16 +38,6 @@ def test_series_is_the_float64_sum_to_rounding(num_orders):
     np.testing.assert_allclose(np.asarray(series), expected, rtol=0, atol=5e-6 * scale)
 
 
-@pytest.mark.parametrize("num_orders", [1, 2, 12])
-def test_terms_are_the_even_polynomials_to_rounding(num_orders):
-    square = (COSINES**2).astype(np.float32)
-    terms = jax.jit(legendre.legendre_terms, static_argnums=1)(square, num_orders)
-    assert terms.dtype == jnp.float32
-    orders = 2 * np.arange(num_orders + 1)[:, None]
-    expected = scipy.special.eval_legendre(orders, np.sqrt(square.astype(np.float64)))
-    np.testing.assert_allclose(np.asarray(terms), expected, rtol=0, atol=1e-5)
-
-
 def test_series_follows_the_pole_and_the_equator():
     # P_2l(1) = 1, and P_2l(0) = (-1)^l (2l)! / (4^l l!^2).
     coefficients = np.linspace(1, 2, 13).astype(np.float32)
