@@ -12,21 +12,21 @@ import math
 
 import numpy as np
 
+from sevi_jax.data.hot import Defects, find_defects
 from sevi_jax.errors import InputError
 from sevi_jax.estimation import held
 from sevi_jax.estimation.dispersion import Residual, Scatter, overdispersion, scatter
 from sevi_jax.estimation.fitting import Fitted, fit_picture, limits_for, rebinned, scaled
 from sevi_jax.estimation.held import State, log_chance
-from sevi_jax.estimation.outliers import Outliers, find_outliers
 from sevi_jax.estimation.residuals import residual_of
 from sevi_jax.estimation.scoring import Reason
 from sevi_jax.estimation.spot import find_spot
 from sevi_jax.estimation.wording import (
     Cause,
     Demand,
+    defects_in_words,
     gain_in_words,
     in_words,
-    outliers_in_words,
     spot_in_words,
 )
 from sevi_jax.model import geometry as geo
@@ -91,10 +91,10 @@ def find_causes(fitted: Fitted) -> tuple[Cause, ...]:
     if apart is not None:
         fitted, cause = apart
         found.append(cause)
-    outliers = _outliers(fitted)
-    if outliers is not None and len(outliers.hot) + len(outliers.dead):
-        found += outliers_in_words(outliers)
-        fitted = _without(fitted, outliers)
+    defects = _defects(fitted)
+    if defects is not None:
+        found += defects_in_words(defects)
+        fitted = _without(fitted, defects)
     if fitted.found.reason is not Reason.CONVERGED:
         return tuple(found)
     look, start = _first_state(fitted)
@@ -137,18 +137,16 @@ def _without_spot(fitted: Fitted) -> tuple[Fitted, Cause] | None:
     return apart, spot_in_words(spot, high)
 
 
-def _outliers(fitted: Fitted) -> Outliers | None:
+def _defects(fitted: Fitted) -> Defects | None:
+    """Hot and dead pixels among those that were fitted; None where there are none."""
     data = fitted.prepared.data
-    if fitted.prepared.normal:
-        return None
-    mean = np.nan_to_num(fitted.model.mean(fitted.found.values))
-    return find_outliers(data.counts, data.exposure > 0, mean)
+    found = find_defects(data.counts, data.exposure > 0, normal=fitted.prepared.normal)
+    return found if (found.hot | found.dead).any() else None
 
 
-def _without(fitted: Fitted, outliers: Outliers) -> Fitted:
+def _without(fitted: Fitted, defects: Defects) -> Fitted:
     """The same fit without some pixels."""
-    mask = fitted.picture.used.copy()
-    mask[tuple(np.concatenate([outliers.hot, outliers.dead]).T)] = False
+    mask = fitted.picture.used & ~(defects.hot | defects.dead)
     picture = dataclasses.replace(fitted.picture, mask=mask)
     return fit_picture(picture, fitted.request)
 

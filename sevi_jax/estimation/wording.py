@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
-from sevi_jax.estimation.outliers import Outliers
+from sevi_jax.data.hot import Defects
 from sevi_jax.estimation.spot import Spot
 from sevi_jax.model.means import smooth_terms
 from sevi_jax.model.picture_model import Model, Values
@@ -90,10 +90,11 @@ def in_words(demand: Demand) -> Cause:
     return Cause(demand.kind, number, float(size), float(error), unit, deviations, sentence)
 
 
-def outliers_in_words(outliers: Outliers) -> list[Cause]:
+def defects_in_words(defects: Defects) -> list[Cause]:
     """Says which pixels are hot or dead."""
     found = []
-    for kind, where in (("hot", outliers.hot), ("dead", outliers.dead)):
+    for kind, pixels in (("hot", defects.hot), ("dead", defects.dead)):
+        where = np.argwhere(pixels)
         if not len(where):
             continue
         listed = ", ".join(f"({i}, {k})" for i, k in where[:6])
