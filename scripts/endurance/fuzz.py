@@ -44,14 +44,13 @@ MAX_BYTES = 1 << 16
 FORMATS = (
     ("events", ".h5"),
     ("pictures", ".dat"),
-    ("answers", ".h5"),
     ("answers", ".json"),
     ("frames", ".h5"),
 )
 WORDS = (
     b"\x89HDF\r\n\x1a\n", b"OHDR", b"OCHK", b"TREE", b"SNOD", b"HEAP", b"GCOL", b"FRHP", b"FHDB",
     b"FADB", b"FAHD", b"EAHD", b"BTHD", b"BTLF", b"DetectedElectrons", b"GeneratedElectrons",
-    b"DistributionParameters", b"Truth", b"images", b"Answer", b"Pictures", b"AnswerErrors",
+    b"DistributionParameters", b"Truth", b"images",
     b"FinalImage", b"ImageId", b"blur", b"ATTR", b"II*\0", b"MM\0*",
     b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"iCCP", b"acTL", b"PK\x01\x02", b"PK\x03\x04",
     b"PK\x05\x06", b"\x93NUMPY", b"'descr'", b"'shape'", b"'|O'", b"'<f8'", b"pictures", b"shells",
@@ -111,20 +110,9 @@ def valid_files() -> list[tuple[str, str, bytes]]:
                       beta=np.zeros((2, 3))),
         "DetectedElectrons": rows(x=rng.uniform(-1, 1, 10), z=rng.uniform(-1, 1, 10)),
     }  # fmt: skip
-    shells = {"SphereId": np.zeros(2, "u1"), "R": [0.4, np.nan], "beta": np.zeros((2, 12))}
     pictures = np.arange(48, dtype=np.uint16).reshape(3, 4, 4)
-    answers = {
-        "Answer": rows(PictureId=np.arange(2, dtype="i4"), **shells),
-        "Pictures": np.array([b"a", b"bc"], h5py.string_dtype("utf-8", 2)),
-    }
-    errors = rows(R_error=[0.01, np.nan], beta_error=np.zeros((2, 12)))
-    files = [
-        ("answers", ".h5", hdf5({"Answer": rows(**shells)})),
-        ("answers", ".h5", hdf5(answers)),
-        ("answers", ".h5", hdf5(answers | {"AnswerErrors": errors})),
-    ]
     found = {"DetectedElectrons": pair["DetectedElectrons"]}
-    files += [("events", ".h5", hdf5(found, blur=blur)) for blur in (0.003, 1, [0.1], b"x")]
+    files = [("events", ".h5", hdf5(found, blur=blur)) for blur in (0.003, 1, [0.1], b"x")]
     frames = {"FinalImage": rows(ImageId=np.arange(4), Image=np.zeros((4, 64, 64), "u1"))}
     for kind, tables in (
         ("events", many), ("events", pair), ("pictures", {"images": pictures}), ("frames", frames),
@@ -217,10 +205,10 @@ def with_checksums(png: bytes) -> bytes:
 
 def read(kind: str, path: pathlib.Path) -> None:
     """Reads a file by the readers of its kind, as the commands do."""
-    from sevi_jax.data.answers import read_answer
     from sevi_jax.data.events import count_electrons, file_kind, read_blur, read_truth
     from sevi_jax.data.frame_files import open_frames
     from sevi_jax.data.load import load_all
+    from sevi_jax.results.energies import read_fits
 
     if kind == "pictures":  # masks too
         load_all(path)
@@ -230,7 +218,7 @@ def read(kind: str, path: pathlib.Path) -> None:
             for first in range(0, frames.number, len(buffer)):
                 frames.read_into(buffer, first)
     elif kind == "answers":
-        read_answer(path)
+        read_fits(path)
     else:
         if file_kind(path) in ("distributions", "pair"):
             read_truth(path)
@@ -302,8 +290,8 @@ def fuzz(work: pathlib.Path, seconds: int) -> None:
     """Fuzzes in this process until the time is over, or the process dies."""
     atheris = importlib.import_module("atheris")
     with atheris.instrument_imports(include=INSTRUMENTED):
-        for name in ("answers", "events", "frame_files", "load"):
-            importlib.import_module(f"sevi_jax.data.{name}")
+        for name in ("data.events", "data.frame_files", "data.load", "results.energies"):
+            importlib.import_module(f"sevi_jax.{name}")
     options = {
         "max_total_time": seconds,
         "max_len": MAX_BYTES,

@@ -1,4 +1,4 @@
-"""Answer files: the shells found in each picture, as JSON or the course's Answer table."""
+"""Answer files: the shells found in each picture, as JSON or the course's table."""
 
 import json
 import math
@@ -13,15 +13,6 @@ import sevi_jax
 from sevi_jax.data import fields
 from sevi_jax.data.outputs import ATTRIBUTE, MADE_BY
 from sevi_jax.data.replacing import replacing
-from sevi_jax.data.tables import (
-    Table,
-    check_file,
-    find_dataset,
-    has_dataset,
-    one_line,
-    open_file,
-    read_texts,
-)
 from sevi_jax.errors import InputError
 
 ORDERS = 12
@@ -30,7 +21,6 @@ PICTURES = "Pictures"  # dataset of file names, one per PictureId
 ERRORS = "AnswerErrors"  # of fits, row by row as the table Answer
 ERROR_KEYS = ("R_error", "sigma", "sigma_error", "yield", "yield_error", "counting_error")
 
-JSON_BYTES = 32 << 20  # 40 000 pictures; in memory it is up to 24 times as much
 JSON_SUFFIXES = (".json",)
 
 
@@ -94,68 +84,6 @@ def write_table(
         _write_table(temporary, pictures, source)
 
 
-def read_json(path: str | pathlib.Path) -> dict[str, Any]:
-    """Reads the document of a JSON answer file, of which `pictures` has been checked.
-
-    Raises:
-        InputError: the file is missing or no answer.
-    """
-    path = pathlib.Path(path)
-    check_file(path)
-    if path.stat().st_size > JSON_BYTES:
-        raise InputError(f"{path}: found over {JSON_BYTES} bytes, expected an answer in JSON")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        pictures = found["pictures"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = one_line(f"{type(error).__name__}: {error}")
-        raise InputError(f"{path}: found {reason}, expected JSON with a key pictures") from None
-    _check_pictures(path, pictures)
-    return found
-
-
-def read_answer(path: str | pathlib.Path) -> list[dict[str, Any]]:
-    """Reads an answer file back.
-
-    Returns:
-        Per picture ``{"file": name or None, "shells": [{"R", "beta"}, ...]}`` and, from JSON, every
-        other key; R is None where unknown.
-
-    Raises:
-        InputError: the file is missing or not an answer.
-    """
-    check_answer_path(path)
-    path = pathlib.Path(path)
-    if path.suffix.lower() in fields.HDF5_SUFFIXES:
-        return _read_table(path)
-    return read_json(path)["pictures"]
-
-
-def _check_pictures(path: pathlib.Path, pictures: Any) -> None:
-    """Raises InputError unless these are records of pictures."""
-    if not isinstance(pictures, list) or not pictures:
-        raise InputError(f"{path}, key pictures: found no list of pictures, expected one or more")
-    for number, picture in enumerate(pictures):
-        place = f"{path}, picture {number}"
-        shells = picture.get("shells") if isinstance(picture, dict) else None
-        if not isinstance(shells, list) or not isinstance(picture.get("file"), str | None):
-            raise InputError(f"{place}: expected a name, file, and a list, shells")
-        for shell in shells:
-            beta = shell.get("beta") if isinstance(shell, dict) else None
-            if not isinstance(beta, list) or not all(map(_is_number, beta)):
-                raise InputError(f"{place}, key beta: expected a list of finite numbers")
-            for key in ("R", "sigma"):
-                if shell.get(key) is not None and not _is_number(shell[key]):
-                    raise InputError(f"{place}, key {key}: expected a finite number or null")
-
-
-def _is_number(value: Any) -> bool:
-    """Whether JSON gave a finite number."""
-    if isinstance(value, int):
-        return not isinstance(value, bool) and abs(value) < 2**53
-    return isinstance(value, float) and math.isfinite(value)
-
-
 def _write_table(
     path: pathlib.Path, pictures: Sequence[Mapping[str, Any]], source: Mapping[str, Any]
 ) -> None:
@@ -191,7 +119,7 @@ def _write_table(
         if all("beta_error" in shell for _, _, shell in shells):
             file[ERRORS] = _error_rows(rows, [shell for _, _, shell in shells])
         names = [str(picture["file"]).encode("utf-8", "surrogateescape") for picture in pictures]
-        # Of a fixed length, which `read_texts` demands.
+        # of a fixed length: that of any length lies in a heap that HDF5 does not check
         length = max(map(len, names)) or 1
         file.create_dataset(PICTURES, data=names, dtype=h5py.string_dtype("utf-8", length))
 
@@ -208,34 +136,6 @@ def _error_rows(rows: np.ndarray, shells: Sequence[Mapping[str, Any]]) -> np.nda
             row[key] = shell[key]
         row["beta_error"][: len(shell["beta_error"])] = shell["beta_error"]
     return found
-
-
-def _read_table(path: pathlib.Path) -> list[dict[str, Any]]:
-    shell_fields = (fields.SPHERE_ID.at(0), fields.RADIUS.at(1), fields.BETA.at(2))
-    with open_file(path) as file:
-        names = [None]
-        if has_dataset(file, PICTURES):
-            names = read_texts(find_dataset(file, PICTURES))
-        if len(names) > 1:
-            shell_fields = (PICTURE_ID, *shell_fields)
-        table = Table(file, fields.ANSWER, shell_fields)
-        columns = table.read()
-        if not np.isfinite(columns[fields.BETA.name]).all():
-            raise table.error(fields.BETA.name, "a value that is not finite", "finite numbers")
-        if np.isinf(columns[fields.RADIUS.name]).any():
-            raise table.error(fields.RADIUS.name, "an infinite radius", "a number, NaN if unknown")
-        of_picture = columns.get(PICTURE_ID.name, np.zeros(table.rows, int))
-        wrong = (of_picture < 0) | (of_picture >= len(names))
-        if wrong.any():
-            found = str(of_picture[wrong.argmax()])
-            raise table.error(PICTURE_ID.name, found, f"0..{len(names) - 1}")
-    answer = [{"file": name, "shells": []} for name in names]
-    values = zip(of_picture, columns[fields.RADIUS.name], columns[fields.BETA.name], strict=True)
-    for number, radius, beta in values:
-        answer[number]["shells"].append(
-            {"R": None if np.isnan(radius) else float(radius), "beta": beta.tolist()}
-        )
-    return answer
 
 
 def _plain(value: Any) -> Any:

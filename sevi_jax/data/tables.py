@@ -171,25 +171,6 @@ def _read_part(data: h5py.Dataset, part: tuple[slice, ...]) -> np.ndarray:
         return np.asarray(data[part] if part else data[()])
 
 
-def read_texts(data: h5py.Dataset) -> list[str]:
-    """A whole dataset of one dimension of text in UTF-8, of a fixed length.
-
-    Text of any length lies in a heap that HDF5 does not check: a damaged one can keep it busy for
-    ever, and a small one can be read a million times.
-    """
-    with readable(_place(data)):
-        kind = h5py.check_string_dtype(data.dtype)
-        if kind is None or kind.length is None or len(data.shape or ()) != 1:
-            raise InputError(
-                f"{_place(data)}: found {data.dtype} of shape {data.shape}, expected texts of a "
-                "fixed length"
-            )
-        size = math.prod(data.shape) * data.dtype.itemsize
-        if size > SMALL_BYTES:
-            raise InputError(f"{_place(data)}: found {size} bytes, expected at most {SMALL_BYTES}")
-        return [text.decode("utf-8", "surrogateescape") for text in read_dataset(data).tolist()]
-
-
 class Table:
     """Some fields of one compound table, checked when opened and read in blocks of rows.
 

@@ -236,7 +236,7 @@ class Calibration:
             return _from_json(found)
         except KeyError as error:
             raise InputError(f"{path}: the calibration lacks the key {error}") from None
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"{path}: the calibration is damaged: {error}") from None
 
     def __str__(self) -> str:

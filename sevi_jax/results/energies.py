@@ -182,7 +182,7 @@ def read_fits(path: str | pathlib.Path) -> list[SavedFit]:
             fits.append(_saved_fit(picture))
         except KeyError as error:
             raise InputError(f"{place}: the key {error} is missing; is it a fit?") from None
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"{place}: {error}") from None
     return fits
 

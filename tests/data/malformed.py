@@ -842,39 +842,13 @@ IMAGES = {
 
 
 def answer(**changes):
-    """An answer in JSON with other values in its shell."""
-    shell = {"R": 0.5, "sigma": None, "beta": [0.0] * 12} | changes
-    return written(json.dumps({"pictures": [{"file": "a", "shells": [shell]}]}).encode())
+    """A fit in JSON with other values in its shell."""
+    shell = {"R_pixels": 50.0, "R_pixels_error": 0.1, "sigma_pixels": None} | changes
+    return pictures([{"file": "a", "shells": [shell]}])
 
 
 def pictures(value):
     return written(json.dumps({"pictures": value}).encode())
-
-
-def answer_table(names=(b"a", b"b"), kind="S1", **changes):
-    def build(path):
-        columns = {
-            "PictureId": np.array([0, 1], "i4"),
-            "SphereId": np.zeros(2, "u1"),
-            "R": np.array([0.4, np.nan]),
-            "beta": np.zeros((2, 12)),
-        } | changes
-        with h5py.File(path, "w") as file:
-            file["Answer"] = table(**columns)
-            file.create_dataset("Pictures", data=names, dtype=kind)
-
-    return build
-
-
-def many_names(path):
-    """A hundred megabytes of names in a file of one kilobyte."""
-    answer_table()(path)
-    with h5py.File(path, "r+") as file:
-        del file["Pictures"]
-        names = file.create_dataset(
-            "Pictures", (100,), "S1000000", chunks=(100,), compression="gzip"
-        )
-        names.id.write_direct_chunk((0,), zlib.compress(bytes(10**8)))
 
 
 def long_json(path):
@@ -883,44 +857,21 @@ def long_json(path):
         file.truncate(1 << 40)
 
 
+MATRIX = {"names": ["radius_1", "sigma_1"], "values": [1, 2], "covariance": [[1, 0]]}
 ANSWERS = {
-    "list.json": (pictures({"a": 1}), "key pictures: found no list"),
-    "none.json": (pictures([]), "key pictures: found no list"),
-    "words.json": (pictures(["a"]), "picture 0: expected a name"),
-    "no_shells.json": (pictures([{"file": "a"}]), "picture 0: expected a name"),
-    "name.json": (pictures([{"file": 3, "shells": []}]), "picture 0: expected a name"),
-    "shell.json": (pictures([{"file": "a", "shells": [3]}]), "picture 0, key beta"),
-    "beta.json": (answer(beta=["0.1"]), "picture 0, key beta: expected a list of finite"),
-    "beta_nan.json": (answer(beta=[float("nan")]), "picture 0, key beta"),
-    "beta_logical.json": (answer(beta=[True]), "picture 0, key beta"),
-    "radius.json": (answer(R="wide"), "picture 0, key R: expected a finite number or null"),
-    "radius_inf.json": (answer(R=float("inf")), "picture 0, key R"),
-    "radius_long.json": (answer(R=10**400), "picture 0, key R"),
-    "sigma.json": (answer(sigma=[1]), "picture 0, key sigma"),
-    "deep.json": (written(b"[" * 10**6), "expected JSON with a key pictures"),
-    "utf16.json": (written("{}".encode("utf-16")), "expected JSON with a key pictures"),
-    "digits.json": (written(b'{"pictures": ' + b"1" * 10**6 + b"}"), "expected JSON with a key"),
-    "long.json": (long_json, "found over 33554432 bytes"),
-    "no_table.h5": (bare("Pictures", 2), "table Pictures: found 0 of 16 bytes"),
-    "group.h5": (
-        lambda path: h5py.File(path, "w").create_group("Answer").file.close(),
-        "table Answer: found a group",
-    ),
-    "names_numbers.h5": (answer_table([1, 2], "i4"), "table Pictures: found int32 of shape"),
-    "names_rank.h5": (answer_table([[b"a", b"b"]]), "table Pictures: found |S1 of shape (1, 2)"),
-    "names_length.h5": (answer_table(kind=h5py.string_dtype()), "expected texts of a fixed length"),
-    "names_heap.h5": (
-        changed(
-            answer_table(kind=h5py.string_dtype()),
-            lambda c: c[: c.index(b"GCOL") + 16] + bytes(99) + c[c.index(b"GCOL") + 115 :],
-        ),
-        "expected texts of a fixed length",
-    ),
-    "names_long.h5": (many_names, "table Pictures: found 100000000 bytes"),
-    "names_tree.h5": (changed(answer_table(), spoil(b"TREE")), "table Pictures: found unreadable"),
-    "picture.h5": (answer_table(PictureId=np.array([0, 2], "i4")), "field PictureId: found 2"),
-    "picture_minus.h5": (answer_table(PictureId=np.array([0, -1], "i4")), "PictureId: found -1"),
-    "beta.h5": (answer_table(beta=np.full((2, 12), np.nan)), "field beta: found a value"),
-    "radius.h5": (answer_table(R=np.full(2, np.inf)), "field R: found an infinite radius"),
+    "list.json": (pictures({"a": 1}), "expected fits: JSON with a key pictures"),
+    "none.json": (pictures([]), "expected fits: JSON with a key pictures"),
+    "words.json": (pictures(["a"]), "picture 1: "),
+    "no_shells.json": (pictures([{"file": "a"}]), "picture 1: the key 'shells' is missing"),
+    "empty.json": (pictures([{"file": "a", "shells": []}]), "picture 1: expected a list of shells"),
+    "shell.json": (pictures([{"file": "a", "shells": [3]}]), "picture 1: "),
+    "radius.json": (answer(R_pixels="wide"), "picture 1: could not convert"),
+    "radius_long.json": (answer(R_pixels=10**400), "picture 1: "),
+    "sigma.json": (answer(sigma_pixels=[1]), "picture 1: "),
+    "matrix.json": (pictures([{"file": "a", "shells": [{}]} | MATRIX]), "covariance must be"),
+    "deep.json": (written(b"[" * 10**6), "expected JSON, which ends or breaks"),
+    "utf16.json": (written("{}".encode("utf-16")), "expected JSON, which ends or breaks"),
+    "digits.json": (written(b'{"pictures": ' + b"1" * 10**6 + b"}"), "expected JSON, which ends"),
+    "long.json": (long_json, "found over 67108864 bytes"),
 }  # fmt: skip
 KINDS = {"events": EVENTS, "images": IMAGES, "answers": ANSWERS}

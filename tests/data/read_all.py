@@ -41,7 +41,7 @@ def read(kind, path):
     if kind == "images":
         load_all(path)
     elif kind == "answers":
-        read_answer(path)
+        read_fits(path)
     else:
         if file_kind(path) in ("distributions", "pair"):
             read_truth(path)
@@ -50,9 +50,9 @@ def read(kind, path):
 
 
 if __name__ == "__main__":
-    from sevi_jax.data.answers import read_answer
     from sevi_jax.data.events import count_electrons, file_kind, read_truth
     from sevi_jax.data.load import load_all
+    from sevi_jax.results.energies import read_fits
 
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
     sys.addaudithook(watch)
