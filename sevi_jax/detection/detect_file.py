@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import sevi_jax
 from sevi_jax import memory
+from sevi_jax.cores import cores
 from sevi_jax.data import fields
 from sevi_jax.data.frame_files import FoundElectrons, FrameTable, check_event_path, open_frames
 from sevi_jax.detection.blur import position_blur
@@ -105,19 +106,7 @@ def detect_file(
     """
     path, output = pathlib.Path(path), pathlib.Path(output)
     check_event_path(output)
-    is_asked = processes is not None
-    if processes is None:
-        processes = min(PROCESSES, _cores())
-    if processes > 1:
-        # One core for each: XLA's threads would wait for each other on the same ones. It looks when
-        # JAX begins; a process in which it has begun is somewhat slower.
-        os.environ |= {"PJRT_NPROC": "1", "NPROC": "1"}
-    if jax.default_backend() != "cpu":
-        if is_asked and processes > 1:
-            raise InputError(
-                f"--processes={processes}: a {jax.default_backend()} takes one process"
-            )
-        processes = 1
+    processes = _processes(processes)
     with (
         open_frames(path) as table,
         FoundElectrons(output, _identity(path, table)) as found,
@@ -142,18 +131,7 @@ def detect_file(
             for ids, detections in blocks:
                 if "blur" not in notes:  # while the next blocks are searched
                     notes["blur"] = position_blur(detector, detections, len(ids))
-                found.add(
-                    ids[detections.frame],
-                    {
-                        fields.X: detections.positions[:, 0],
-                        fields.Z: detections.positions[:, 1],
-                        fields.AMPLITUDE: detections.amplitude,
-                        fields.RESIDUAL: detections.residual,
-                    },
-                )
-                notes["ids"] += ids.tolist()
-                notes["glaring"] = notes.get("glaring", 0) + detections.glaring
-                found.record(len(ids))
+                _record(found, ids, detections)
                 bar.update(len(ids))
         electrons, ids, blur = found.progress.electrons, notes["ids"], notes["blur"]
         glaring = notes.get("glaring", 0)
@@ -161,6 +139,32 @@ def detect_file(
         different = len(set(ids))
         repeated, missing = len(ids) - different, max(ids) - min(ids) + 1 - different
         return Summary(table.number, electrons, resumed, repeated, missing, glaring, model, blur)
+
+
+def _processes(asked: int | None) -> int:
+    """How many processes search; `asked` is None where nobody said."""
+    if jax.default_backend() == "cpu":
+        return min(PROCESSES, cores()) if asked is None else asked
+    if asked is not None and asked > 1:
+        raise InputError(f"--processes={asked}: a {jax.default_backend()} takes one process")
+    return 1
+
+
+def _record(found: FoundElectrons, ids: np.ndarray, detections: Detections) -> None:
+    """Keeps what was found on the frames of a block, whose ImageIds are `ids`."""
+    found.add(
+        ids[detections.frame],
+        {
+            fields.X: detections.positions[:, 0],
+            fields.Z: detections.positions[:, 1],
+            fields.AMPLITUDE: detections.amplitude,
+            fields.RESIDUAL: detections.residual,
+        },
+    )
+    notes = found.progress.notes
+    notes["ids"] += ids.tolist()
+    notes["glaring"] = notes.get("glaring", 0) + detections.glaring
+    found.record(len(ids))
 
 
 def _identity(path: pathlib.Path, table: FrameTable) -> dict:
@@ -218,13 +222,6 @@ def _searched(
                 coming.cancel()
 
 
-def _cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class _Search:
     """Searches blocks in this process, one at a time.
 
@@ -272,7 +269,13 @@ class _SearchBeside:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ
-            | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            | {
+                "JAX_PLATFORMS": "cpu",
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                # one core: its threads and those of this process would wait for each other
+                "PJRT_NPROC": "1",
+                "NPROC": "1",
+            },
             start_new_session=True,  # Ctrl-C is for this process
         )
         return self

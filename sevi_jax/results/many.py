@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-import os
 import pathlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sevi_jax.cores import cores
 from sevi_jax.data.load import load
 from sevi_jax.data.picture import Picture
 from sevi_jax.errors import InputError
@@ -129,8 +129,7 @@ def _workers() -> int:
     """How many pictures are fitted at a time."""
     if gpus := _gpus():
         return len(gpus)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, int(os.environ.get("NPROC", cores or 1)))
+    return cores()
 
 
 def _device(number: int) -> contextlib.AbstractContextManager[Any]:
