@@ -48,6 +48,24 @@ OPTIONS = {
     "images": (),
 }
 
+
+@dataclasses.dataclass(frozen=True)
+class FrameSpec:
+    """How camera frames are drawn.
+
+    Attributes:
+        per_frame: mean number of detected electrons.
+        detected: chance of each electron to be recorded, whatever its place.
+        size: pixels along each side.
+        truth: False writes the frames alone.
+    """
+
+    per_frame: float = PER_FRAME
+    detected: float = DETECTED
+    size: int = FRAME_SIZE
+    truth: bool = True
+
+
 _FRAMES_AT_ONCE = 16
 _SPOT_STEP = 16  # spots of a batch are rounded up to this, so that few shapes are compiled
 
@@ -104,10 +122,8 @@ def simulate(
         size = options.get("frame_size", FRAME_SIZE)
         _require(0 < per_frame <= 10_000, "per_frame", per_frame, "above 0 and at most 10000")
         _require(16 <= size <= 8192, "frame_size", size, "from 16 to 8192")
-        truth = not options.get("no_truth", False)
-        seen = write_frames(path=output, prior=prior, root=root, number=number, size=size,
-                            per_frame=per_frame, detected=detected, truth=truth,
-                            progress=progress)  # fmt: skip
+        spec = FrameSpec(per_frame, detected, size, not options.get("no_truth", False))
+        seen = write_frames(output, prior, root, number, spec, progress)
         return f"{output}: {number} frames of {size} x {size} pixels with {seen} electrons"
     if "electrons" in options:
         prior = tuple(
@@ -174,10 +190,7 @@ def write_frames(
     prior: Prior,
     root: jax.Array,
     number: int,
-    per_frame: float = PER_FRAME,
-    detected: float = DETECTED,
-    size: int = FRAME_SIZE,
-    truth: bool = True,
+    spec: FrameSpec = FrameSpec(),
     progress: bool = True,
 ) -> int:
     """Writes a file of the first kind (docs/course.md): the shells of one picture in camera frames.
@@ -191,10 +204,7 @@ def write_frames(
         prior: one entry per shell.
         root: scalar typed key.
         number: of frames.
-        per_frame: mean number of detected electrons.
-        detected: chance of each electron to be recorded, whatever its place.
-        size: pixels along each side.
-        truth: False writes the frames alone.
+        spec: how they are drawn.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -202,25 +212,25 @@ def write_frames(
     """
     sample = jax.jit(sample_shells, static_argnames="prior")
     params, _ = sample(stream_key(root, "simulated pair"), prior)
-    generated = per_frame / detected
+    generated = spec.per_frame / spec.detected
     slots = math.ceil(generated + 10 * math.sqrt(generated) + 10)  # exceeded once in 10^17
     batch = min(_FRAMES_AT_ONCE, number)
     seen = 0
     with PairWriter(path, orders=len(prior[0].beta)) as writer, _bar(
         path, number, " frames", progress
     ) as bar:  # fmt: skip
-        if truth:
+        if spec.truth:
             writer.truth(*map(_double, (params.radius, params.sigma, params.beta)))
         for start in range(0, number, batch):
             image_id = np.arange(start, start + batch)
             events = jax.device_get(
-                _draw_frames(root, image_id, params, generated, detected, slots)
+                _draw_frames(root, image_id, params, generated, spec.detected, slots)
             )
             keep = min(batch, number - start)
-            writer.frames(image_id[:keep], _render_frames(events, size)[:keep])
+            writer.frames(image_id[:keep], _render_frames(events, spec.size)[:keep])
             real = events.real & (image_id < number)[:, None]
             seen += int((events.detected & real).sum())
-            if truth:
+            if spec.truth:
                 image = np.broadcast_to(image_id[:, None], real.shape)
                 writer.electrons(events.shell[real], events.r[real], events.cosine[real],
                                  image[real], events.x[real], events.z[real],

@@ -48,6 +48,26 @@ def _angles(inputs):
     return {"cosine": draw_abs_cosine(inputs["pick"], inputs["within"], table)}
 
 
+def _slopes_of(vector, side):
+    """Derivatives of the vector of the model by a row."""
+    found = np.zeros((len(vector), len(vector)))
+    for first in (0, len(vector) // 2):
+        part = slice(first, first + len(vector) // 2)
+        own = vector[part]
+        inner = np.diag([side, side, 1.0, *np.full(len(own) - 3, 2 * own[2])])
+        inner[3:, 2] = own[3:] / own[2]
+        found[part, part] = inner
+    return found
+
+
+def _as_row(vector, side):
+    """A row from the vector of the model."""
+    row = np.array(vector).reshape(2, -1)
+    row[:, 3:] /= 2 * row[:, 2:3]
+    row[:, :2] /= side
+    return row.ravel()
+
+
 def _means_and_fit(inputs):
     """Means, their derivatives, and fits of the pictures, from the same start.
 
@@ -77,23 +97,6 @@ def _means_and_fit(inputs):
         row[:, 3:] *= 2 * row[:, 2:3]
         return Values(tuple(row), geometry)
 
-    def slopes_of(vector):
-        """Derivatives of the vector of the model by a row."""
-        found = np.zeros((len(vector), len(vector)))
-        for first in (0, len(vector) // 2):
-            part = slice(first, first + len(vector) // 2)
-            own = vector[part]
-            inner = np.diag([side, side, 1.0, *np.full(len(own) - 3, 2 * own[2])])
-            inner[3:, 2] = own[3:] / own[2]
-            found[part, part] = inner
-        return found
-
-    def as_row(vector):
-        row = np.array(vector).reshape(2, -1)
-        row[:, 3:] /= 2 * row[:, 2:3]
-        row[:, :2] /= side
-        return row.ravel()
-
     found = {name: [] for name in (
         "means", "jacobians", "estimates", "errors", "deviance", "p_value", "converged"
     )}  # fmt: skip
@@ -108,14 +111,14 @@ def _means_and_fit(inputs):
         pixels[place[place >= 0]] = jacobian[place >= 0]
         vector = values.vector(model)
         found["means"].append(picture.mean(values).astype(jacobian.dtype))
-        found["jacobians"].append(pixels @ slopes_of(vector).astype(jacobian.dtype))
+        found["jacobians"].append(pixels @ _slopes_of(vector, side).astype(jacobian.dtype))
         first = as_values(start)
         picture = PictureModel(data, model, first)
         end = search(picture, first, limits_for(data))
         matrix = covariance(end)
         vector = end.values.vector(model)
-        inverse = np.linalg.inv(slopes_of(vector))
-        found["estimates"].append(as_row(vector))
+        inverse = np.linalg.inv(_slopes_of(vector, side))
+        found["estimates"].append(_as_row(vector, side))
         found["errors"].append(np.sqrt(np.diagonal(inverse @ matrix @ inverse.T)))
         judged = judge(picture, end.values, matrix)
         found["deviance"].append(judged.deviance)

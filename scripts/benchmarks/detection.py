@@ -28,7 +28,7 @@ from sevi_jax.data.writers import PairWriter
 from sevi_jax.detection.detect_file import detect_file
 from sevi_jax.network.training.specs import prior_from
 from sevi_jax.prng import root_key
-from sevi_jax.simulation import write_frames
+from sevi_jax.simulation import FrameSpec, write_frames
 
 SIZE, RADIUS = 1024, 2.0  # pixels
 FIFTHS = np.arange(5) / 5
@@ -75,7 +75,8 @@ def make_file(path: pathlib.Path, frames: int, pairs: int, seed: int) -> list[np
     with PairWriter(path, orders=12) as writer:
         for pair in range(pairs):
             drawn = path.with_name("drawn.h5")
-            write_frames(drawn, prior, root_key(seed + pair), each, size=64, progress=False)
+            root = root_key(seed + pair)
+            write_frames(drawn, prior, root, each, FrameSpec(size=64), progress=False)
             rows = read_electrons(drawn)
             rng = np.random.default_rng([seed, pair])
             places = np.stack([rows["x"], rows["z"]], axis=1)

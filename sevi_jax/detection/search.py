@@ -94,6 +94,36 @@ FIRST_NOISE = 3e3  # chi-square per bin where nothing is known yet
 LARGEST_NOISE = 1e4
 
 
+class Groups(NamedTuple):
+    """Groups of spots, n of them, that are fitted on a patch each.
+
+    Attributes:
+        frame: where each lies, ``[n]``.
+        middle: of its patch, bins, ``[n, 2]``.
+        spots: as they are drawn now, ``[n, K, 5]``.
+        mask: which entries are spots, ``[n, K]``.
+        noise: inflation of the variance, ``[n]``.
+    """
+
+    frame: np.ndarray
+    middle: np.ndarray
+    spots: np.ndarray
+    mask: np.ndarray
+    noise: np.ndarray
+
+
+class _Batch(NamedTuple):
+    """What `_fit_patches` is given of B groups: as `Groups`, and from where the fit starts."""
+
+    frame: np.ndarray
+    corner: np.ndarray
+    spots: np.ndarray
+    mask: np.ndarray
+    noise: np.ndarray
+    start: np.ndarray
+    start_mask: np.ndarray
+
+
 @dataclasses.dataclass
 class Spots:
     """All spots of a batch of frames, in the order of the frames; arrays ``[N]``.
@@ -235,11 +265,10 @@ class Search:
             members = np.where(mask, index[np.minimum(slots, len(index) - 1)], -1)
             frame = self.spots.frame[index[starts[which]]]
             middle = (low[which] + high[which]) / 2
-            start = old[members]
+            groups = Groups(frame, middle, old[members], mask, largest[which])
             fitted, _, left = self._fit(
-                bucket, frame, middle, start, mask, start, mask, largest[which], plan,
-                plan.iterations,
-            )  # fmt: skip
+                bucket, groups, groups.spots, mask, plan.tightness, plan.iterations
+            )
             self._take(members[mask], fitted[mask], left, mask, largest[which])
         self._draw(self.spots.frame[index], old[index], -1.0)
         self._draw(self.spots.frame[index], self.spots.params[index], 1.0)
@@ -273,28 +302,33 @@ class Search:
         seeds = bad[grouping.spread(spots.params[bad, :2], spots.frame[bad], float(bucket.bins))]
         members = self._with_nearest(seeds, bucket)
         mask = members >= 0
-        frame, middle = spots.frame[seeds], spots.params[seeds, :2]
-        start = spots.params[members]
-        noise = self._inflated(plan, spots.noise[seeds])
-
-        def fit(which, trial, trial_mask, iterations):
-            return self._fit(
-                bucket, frame[which], middle[which], start[which], mask[which], trial, trial_mask,
-                noise[which], plan, iterations,
-            )  # fmt: skip
-
-        everything = np.arange(len(seeds))
-        best, value, left = fit(everything, start, mask, plan.iterations)
+        groups = Groups(
+            spots.frame[seeds],
+            spots.params[seeds, :2],
+            spots.params[members],
+            mask,
+            self._inflated(plan, spots.noise[seeds]),
+        )
+        best, value, left = self._fit(
+            bucket, groups, groups.spots, mask, plan.tightness, plan.iterations
+        )
         best_mask, cost = mask.copy(), value + SPOT_COST * mask.sum(axis=1)
         which, trials, trial_masks = self._trials(best, mask, value, left)
         if len(which):
-            tried, value, _ = fit(which, trials, trial_masks, TRIAL_ITERATIONS)
+            tried, value, _ = self._fit(
+                bucket,
+                Groups(*(part[which] for part in groups)),
+                trials,
+                trial_masks,
+                plan.tightness,
+                TRIAL_ITERATIONS,
+            )
             value = value + SPOT_COST * trial_masks.sum(axis=1)
             order = np.lexsort((value, which))
             first = order[np.diff(which[order], prepend=-1) > 0]
             first = first[value[first] < cost[which[first]]]
             best[which[first]], best_mask[which[first]] = tried[first], trial_masks[first]
-        self._replace(members, mask, best, best_mask, frame, spots.noise[seeds])
+        self._replace(members, mask, best, best_mask, groups.frame, spots.noise[seeds])
 
     def _with_nearest(self, seeds: np.ndarray, bucket: Bucket) -> np.ndarray:
         """Each seed and the spots nearest to it, ``[n, K]``; -1 for none, one at least."""
@@ -399,25 +433,20 @@ class Search:
     def _fit(
         self,
         bucket: Bucket,
-        frame: np.ndarray,
-        middle: np.ndarray,
-        own: np.ndarray,
-        own_mask: np.ndarray,
+        groups: Groups,
         start: np.ndarray,
         mask: np.ndarray,
-        noise: np.ndarray,
-        plan: Round,
+        tightness: float,
         iterations: int,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Fits n groups in batches of fixed size.
+        """Fits groups in batches of fixed size.
 
         Args:
             bucket: size of the batches.
-            frame, middle: where each group lies, ``[n]`` and ``[n, 2]``.
-            own, own_mask: its spots as they are drawn now, ``[n, K, 5]`` and ``[n, K]``.
-            start, mask: the spots that are fitted instead.
-            noise: inflation of the variance, ``[n]``.
-            plan: gives the tightness of the prior.
+            groups: n of them.
+            start: the spots that are fitted instead of theirs, ``[n, K, 5]``.
+            mask: which entries of `start` are spots, ``[n, K]``.
+            tightness: of the prior.
             iterations: of the fit.
 
         Returns:
@@ -425,36 +454,36 @@ class Search:
             residual, its place counted in the frame, ``[n, 4]``.
         """
         largest = self._frames.grey.shape[1] - bucket.bins
-        corner = np.clip(np.rint(middle - bucket.bins / 2), 0, largest).astype(np.int32)
-        results = []
+        corner = np.clip(np.rint(groups.middle - bucket.bins / 2), 0, largest).astype(np.int32)
         filler = np.array([0, 0, *self._prior.mean], np.float32)
-        for first in range(0, len(frame), bucket.batch):
-            rows = slice(first, first + bucket.batch)
-
-            def padded(values, fill=0, rows=rows):
-                out = np.full((bucket.batch, *values.shape[1:]), fill, values.dtype)
-                out[: len(values[rows])] = values[rows]
-                return out
-
+        every = _Batch(
+            groups.frame,
+            corner,
+            np.where(groups.mask[..., None], groups.spots, filler).astype(np.float32),
+            groups.mask,
+            groups.noise.astype(np.float32),
+            np.where(mask[..., None], start, filler).astype(np.float32),
+            mask,
+        )
+        prior = SpotPrior(self._prior.mean, self._prior.sd * np.float32(tightness))
+        results = []
+        for first in range(0, len(corner), bucket.batch):
+            # the last group fills the last batch up
+            rows = np.minimum(np.arange(first, first + bucket.batch), len(corner) - 1)
+            part = _Batch(*(x[rows] for x in every))
             results.append(
                 _fit_patches(
                     self._frames,
                     self._model,
-                    padded(frame),
-                    padded(corner),
-                    padded(np.where(own_mask[..., None], own, filler).astype(np.float32), 1),
-                    padded(own_mask),
-                    padded(np.where(mask[..., None], start, filler).astype(np.float32), 1),
-                    padded(mask),
-                    SpotPrior(self._prior.mean, self._prior.sd * np.float32(plan.tightness)),
-                    padded(noise.astype(np.float32), 1),
+                    part,
+                    prior,
                     np.int32(iterations),
                     bucket.bins,
                     self._bin_pixels,
                 )
             )
         spots, value, left = (
-            np.concatenate(parts)[: len(frame)]
+            np.concatenate(parts)[: len(corner)]
             for parts in zip(*jax.device_get(results), strict=True)
         )
         left[:, :2] += corner + 0.5
@@ -474,27 +503,33 @@ class Search:
 
 @functools.partial(jax.jit, static_argnames=("bins", "bin_pixels"))
 def _fit_patches(
-    frames, model, frame, corner, own, own_mask, start, mask, prior, noise, iterations, bins,
-    bin_pixels,
-):  # fmt: skip
+    frames: BinnedFrames,
+    model: jax.Array,
+    batch: _Batch,
+    prior: SpotPrior,
+    iterations: jax.Array | np.int32,
+    bins: int,
+    bin_pixels: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Fits spots to patches of frames less the model of all other spots.
 
     Returns:
         The spots; the objective; bin, bin and grey level of the brightest residual, and chi-square
         per bin with the variance not inflated, ``[B, 4]``.
     """
+    corner = jnp.asarray(batch.corner)
 
     def cut(array):
         return jax.vmap(
             lambda f, c: jax.lax.dynamic_slice(array, (f, c[0], c[1]), (1, bins, bins)).reshape(-1)
-        )(frame, corner)
+        )(batch.frame, corner)
 
-    mine = spot_values(own, corner[:, None], bins, bin_pixels)
-    mine = jnp.where(own_mask[..., None], mine, 0.0).sum(axis=1)
-    weight = cut(frames.weight) / noise[:, None]
+    mine = spot_values(jnp.asarray(batch.spots), corner[:, None], bins, bin_pixels)
+    mine = jnp.where(batch.mask[..., None], mine, 0.0).sum(axis=1)
+    weight = cut(frames.weight) / batch.noise[:, None]
     patches = Patches(corner, cut(frames.grey) - cut(model) + mine, weight, cut(frames.saturated))
     spots, chi_square, penalty, left = fit_spots(
-        patches, start, mask, prior, iterations, bin_pixels
+        patches, batch.start, batch.start_mask, prior, iterations, bin_pixels
     )
-    per_bin = chi_square * noise / bins**2
+    per_bin = chi_square * batch.noise / bins**2
     return spots, chi_square + penalty, jnp.concatenate([left, per_bin[:, None]], axis=1)

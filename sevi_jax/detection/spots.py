@@ -125,22 +125,11 @@ def fit_spots(
     def model(spots):
         return _spots_and_slopes(spots, corner, size, bin_pixels)
 
-    def design(slopes, free):
-        """``[B, count, P^2]``: derivatives of the residuals by the unknowns.
-
-        Written one after the other: XLA would compute the spots anew for each part that it joins.
-        """
-        out = jnp.zeros((len(free), count, size * size), jnp.float32)
-        for i, slope in enumerate(slopes):
-            slope = jnp.where(mask[..., None], slope * scale[i] * free[:, None], 0.0)
-            out = jax.lax.dynamic_update_slice(out, slope, (0, i * mask.shape[1], 0))
-        return out
-
     def step(_, state):
         spots, left, cost, damping = state
         _, slopes = model(spots)
         free = jnp.where(patches.saturated & (left <= 0), 0.0, root)
-        slopes = design(slopes, free)
+        slopes = _design([slope * scale[i] for i, slope in enumerate(slopes)], mask, free)
         normal = slopes @ slopes.swapaxes(1, 2)
         pull = (
             jnp.pad(deviations(spots), ((0, 0), (0, 0), (2, 0))).swapaxes(1, 2).reshape(-1, count)
@@ -165,6 +154,23 @@ def fit_spots(
     spots, left, _, _ = jax.lax.fori_loop(0, iterations, step, state)
     penalty = (deviations(spots) ** 2).sum(axis=(1, 2))
     return spots, (left**2).sum(axis=1), penalty, _brightest(left, root)
+
+
+def _design(slopes, mask, free):
+    """Derivatives of the residuals by the unknowns, ``[B, PARAMS * K, P^2]``.
+
+    Written one after the other: XLA would compute the spots anew for each part that it joins.
+
+    Args:
+        slopes: of the spots by each parameter, ``[PARAMS][B, K, P^2]``.
+        mask: which entries are spots, ``[B, K]``.
+        free: root of the weight where the residual may change, else 0, ``[B, P^2]``.
+    """
+    out = jnp.zeros((len(free), PARAMS * mask.shape[1], free.shape[1]), jnp.float32)
+    for i, slope in enumerate(slopes):
+        slope = jnp.where(mask[..., None], slope * free[:, None], 0.0)
+        out = jax.lax.dynamic_update_slice(out, slope, (0, i * mask.shape[1], 0))
+    return out
 
 
 def _brightest(left, root):

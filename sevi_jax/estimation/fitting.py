@@ -276,23 +276,10 @@ def fit_picture(
     Raises:
         InputError: no pixel is used, or no count is there.
     """
-    if start is not None and not isinstance(start, Values):
-        raise InputError(f"start={shown(start)}: expected values of the model, or None")
     if prior is not None and not hasattr(prior, "evaluate"):
         raise InputError(f"prior={shown(prior)}: expected a Gaussian prior, or None")
-    prepared = prepare(picture)
+    prepared, request, geometry = _prepared(picture, request, start)
     scale = prepared.data.off_scale
-    geometry, known = first_geometry(picture, prepared, start)
-    if known and "origin" in request.free:
-        kept = tuple(name for name in request.free if name != "origin")
-        request = dataclasses.replace(request, free=kept)
-    prepared = in_range(prepared, request.range, geometry)
-    if min(picture.shape) < _FEWEST_PIXELS:
-        height, width = picture.shape
-        raise InputError(
-            f"{picture.name}: found {height} x {width} pixels, expected at least "
-            f"{_FEWEST_PIXELS} x {_FEWEST_PIXELS} to fit"
-        )
     layout = request.layout(prepared, picture.off_scale is None)
     model = Model(request.shells, layout, request.beside(prepared.data, geometry))
     if start is None and model.continuum is not None:
@@ -336,6 +323,27 @@ def fit_picture(
         matrix = np.full((model.size, model.size), np.nan)
     found = dataclasses.replace(found, reason=reason)
     return Fitted(picture, prepared, request, fitted, found, matrix, judged)
+
+
+def _prepared(
+    picture: Picture, request: Request, start: Values | None
+) -> tuple[Prepared, Request, np.ndarray]:
+    """The pixels that are fitted, what is fitted where the origin is known, and the geometry."""
+    if start is not None and not isinstance(start, Values):
+        raise InputError(f"start={shown(start)}: expected values of the model, or None")
+    prepared = prepare(picture)
+    geometry, known = first_geometry(picture, prepared, start)
+    if known and "origin" in request.free:
+        kept = tuple(name for name in request.free if name != "origin")
+        request = dataclasses.replace(request, free=kept)
+    prepared = in_range(prepared, request.range, geometry)
+    if min(picture.shape) < _FEWEST_PIXELS:
+        height, width = picture.shape
+        raise InputError(
+            f"{picture.name}: found {height} x {width} pixels, expected at least "
+            f"{_FEWEST_PIXELS} x {_FEWEST_PIXELS} to fit"
+        )
+    return prepared, request, geometry
 
 
 def _searched(

@@ -163,20 +163,8 @@ def search(
     """
     model = picture.model
     noise = 1e-6 * np.sqrt(picture.size)
-
-    def evaluate(values):
-        picture.ensure_sorted(values)
-        found = picture.evaluate(values)
-        objective, score, information = found.deviance, found.score, found.information
-        vector = values.vector(model)
-        for term in added or ():
-            value, slope, curvature = term.evaluate(vector)
-            objective, score = objective + value, score + slope
-            information = information + curvature
-        return found, objective, score, information
-
     values = inside(start, model, limits)
-    found, objective, score, information = evaluate(values)
+    found, objective, score, information = _evaluated(picture, values, added or ())
     damping, count, reason = _DAMPING, 1, Reason.ITERATIONS
     while count < iterations:
         undamped = Scaled(information).solve(score)
@@ -194,7 +182,7 @@ def search(
             continue
         trial, share = _stepped(values, step, model, limits)
         expected = 2 * share * float(score @ step) - share**2 * float(step @ information @ step)
-        tried = evaluate(trial)
+        tried = _evaluated(picture, trial, added or ())
         count += 1
         change = objective - tried[1]
         # where rounding hides what is expected of a step, it is kept if it does no harm
@@ -215,6 +203,19 @@ def search(
                 reason = Reason.BOUND if at_end else Reason.STUCK
                 break
     return Found(values, found, information, reason, count)
+
+
+def _evaluated(picture: Counts, values: Values, added: Sequence[Term]):
+    """The data's part of the objective, and objective, score and information of all parts."""
+    picture.ensure_sorted(values)
+    found = picture.evaluate(values)
+    objective, score, information = found.deviance, found.score, found.information
+    vector = values.vector(picture.model)
+    for term in added:
+        value, slope, curvature = term.evaluate(vector)
+        objective, score = objective + value, score + slope
+        information = information + curvature
+    return found, objective, score, information
 
 
 def _stepped(

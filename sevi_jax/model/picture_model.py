@@ -17,7 +17,7 @@ from sevi_jax.model import geometry as geo
 from sevi_jax.model.components import Grid, Shell, begin_series
 from sevi_jax.model.continuum import Continuum
 from sevi_jax.model.means import EFFICIENCY_TERMS, Frame, Layout, chunk_means, evaluate_chunk
-from sevi_jax.model.pixels import CHUNK_BLOCKS, LANES, Chunk, Sorted, sort_pixels
+from sevi_jax.model.pixels import CHUNK_BLOCKS, LANES, Chunk, Pixels, Sorted, sort_pixels
 
 _PIXEL_VARIANCE = 1 / 12  # pixels^2, of a uniform density over a pixel
 FLOOR = 1e-4  # of the mean count: the likelihood is continued below
@@ -252,9 +252,8 @@ class PictureModel:
         reach_of_all = max(float(distance.max()), float(np.hypot(*data.counts.shape)))
         more = 16 if nodes == 1 else 16 + wide.window_points(layout)
         points = int(np.ceil((reach_of_all / step + more) / 512)) * 512
-        self.sorted: Sorted = sort_pixels(
-            distance, row, column, counts, exposure, off, noise, step, points, cells, chunk_blocks
-        )
+        pixels = Pixels(row, column, counts, exposure, off, noise)
+        self.sorted: Sorted = sort_pixels(distance, pixels, step, points, cells, chunk_blocks)
         self.sorted_geometry = np.array(values.geometry)
         variance = data.variance if nodes == 1 else self._sharp_variance
         self.grid = Grid(self.model.layout.modes, step, points, variance)

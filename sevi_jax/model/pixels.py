@@ -7,6 +7,7 @@ programs are compiled for a chunk, so pictures of all sizes share them.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -60,14 +61,20 @@ class Sorted:
     points: int
 
 
+class Pixels(NamedTuple):
+    """Pixels in any order, arrays ``[N]``; what they are stands in `Chunk`."""
+
+    row: np.ndarray
+    column: np.ndarray
+    counts: np.ndarray
+    exposure: np.ndarray
+    off: np.ndarray | None
+    noise: np.ndarray | None
+
+
 def sort_pixels(
     distance: np.ndarray,
-    row: np.ndarray,
-    column: np.ndarray,
-    counts: np.ndarray,
-    exposure: np.ndarray,
-    off: np.ndarray | None,
-    noise: np.ndarray | None,
+    pixels: Pixels,
     step: float,
     points: int,
     cells: int = 1,
@@ -77,7 +84,7 @@ def sort_pixels(
 
     Args:
         distance: of every pixel in the ideal picture, pixels, ``[N]``.
-        row, column, counts, exposure, off, noise: as in `Chunk`, ``[N]``.
+        pixels: the same pixels.
         step: h.
         points: G; pixels beyond the grid lie in its last cell, where the series is 0.
         cells: steps of the grid in the cell of a block; it then has more points of the grid.
@@ -107,8 +114,8 @@ def sort_pixels(
     place[lane] = order
     # an empty lane lies far out, where nothing is
     far = (points + 4) * step
-    arrays = [spread(row, far), spread(column, far), spread(counts), spread(exposure)]
-    arrays += [None if a is None else spread(a) for a in (off, noise)]
+    arrays = [spread(pixels.row, far), spread(pixels.column, far)]
+    arrays += [None if a is None else spread(a) for a in pixels[2:]]
     chunks = []
     for i, c in enumerate(cell_of.reshape(-1, chunk_blocks)):
         parts = [None if a is None else jax.numpy.asarray(a[i]) for a in arrays]

@@ -111,7 +111,7 @@ class ShellNetwork(nn.Module):
     """Normalisation, input transform, ResNet and head.
 
     Inputs: ``counts`` is the picture divided by its sum, ``sqrt`` its square root (which evens out
-    Poisson noise), ``radial`` the linear inversion of `synthesis.radial`, with the ladder of radii
+    Poisson noise), ``radial`` the linear inversion of `network.radial`, with the ladder of radii
     as the only spatial axis; the orders, for each noise level, are the channels, and the logarithm
     of the picture's sum is one more.
 

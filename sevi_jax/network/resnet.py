@@ -16,6 +16,7 @@ from jax import Array
 from sevi_jax.network.cpu.conv import conv_general_dilated
 from sevi_jax.network.cpu.pool import max_pool
 
+MOMENTUM = 0.9  # of BatchNorm's running averages
 # Blocks per stage, and whether they are bottlenecks (He et al. 2015, table 1).
 _STAGES: dict[int, tuple[tuple[int, int, int, int], bool]] = {
     18: ((2, 2, 2, 2), False),
@@ -179,6 +180,6 @@ def _convolution(
 def _normalise(x: Array, *, dtype: Any, train: bool, name: str) -> Array:
     """Batch normalisation in float32, whatever the type around it; XLA fuses the casts."""
     norm = nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=jnp.float32, name=name
+        use_running_average=not train, momentum=MOMENTUM, epsilon=1e-5, dtype=jnp.float32, name=name
     )
     return norm(x.astype(jnp.float32)).astype(dtype)

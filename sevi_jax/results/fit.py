@@ -366,7 +366,7 @@ class Fit:
         return fit_spectrum(self, calibration, photon_energy, unit, energy)
 
 
-def fit(
+def fit(  # noqa: PLR0913  # public, its options are keywords
     picture: Picture | np.ndarray,
     shells: int | str = 1,
     orders: Sequence[int] | Sequence[Sequence[int]] = (2,),

@@ -39,7 +39,7 @@ _CHANNELS, _CHANNELS_OF_KERNEL = 64, 32
 _STRIP_PIXELS = 2**14  # of the outputs, in which the gradient of the first layer's kernel is taken
 
 
-def conv_general_dilated(
+def conv_general_dilated(  # noqa: PLR0913  # the arguments of what it stands for
     lhs: Array,
     rhs: Array,
     window_strides: Sequence[int],

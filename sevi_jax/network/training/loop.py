@@ -431,48 +431,61 @@ def _train(
             if not start:
                 _note_start(workdir, init_from)
             print(_beginning(trainer, workdir, start, changes))
-        progress = tqdm(
-            total=steps,
-            initial=start,
-            unit="step",
-            desc=workdir.name,
-            mininterval=0.5 if sys.stderr.isatty() else 20,
-            dynamic_ncols=True,
-            disable=not is_first,
-        )
-        metrics_writer = MetricsWriter(workdir, start) if is_first else NoMetrics()
-        finite = make_finite_check(trainer.mesh)
-        with progress, metrics_writer as writer, StopRequests(trainer.mesh) as requests:
-            log = _Log(config, writer, progress)
-            for done in range(start + 1, steps + 1):
-                answer = requests.ask()
-                state, metrics = trainer.step(state, trainer.root)
-                log.add(done, metrics)
-                checkpoints.check()
-                stop = answer()
-                is_due = done % config.train.eval_every == 0 or done == steps
-                if not (is_due or stop):
-                    continue
-                log.flush()
-                distance = None
-                state = trainer.with_statistics(state)
-                _check_finite(done, "state", finite(state))
-                log.write(done)  # those before the checkpoint are not known to a run that goes on
-                if is_due:
-                    values = trainer.evaluate(state)
-                    _check_finite(done, "held-out", jax.tree.map(math.isfinite, values))
-                    log.distance = distance = values["distance"]
-                    writer.write("eval", done, values)
-                writer.sync()
-                checkpoints.save(done, state, distance)
-                if stop:
-                    checkpoints.wait()
-                    if is_first:
-                        tqdm.write(f"{stop}: saved at step {done}; start again to go on")
-                    return False
-                memory.give_back()
-                log.go_on()
-            checkpoints.wait()
+        return _steps(trainer, workdir, checkpoints, state)
+
+
+def _steps(
+    trainer: Trainer, workdir: pathlib.Path, checkpoints: Checkpoints, state: TrainState
+) -> bool:
+    """Takes the steps that are left. The order of what is done in one is written down here.
+
+    Step, its metrics, and, where an evaluation or a stop is due: BatchNorm's statistics, the check
+    of all numbers, evaluation, checkpoint.
+    """
+    config, is_first = trainer.config, processes.is_first()
+    start, steps = int(state.step), config.train.steps
+    progress = tqdm(
+        total=steps,
+        initial=start,
+        unit="step",
+        desc=workdir.name,
+        mininterval=0.5 if sys.stderr.isatty() else 20,
+        dynamic_ncols=True,
+        disable=not is_first,
+    )
+    metrics_writer = MetricsWriter(workdir, start) if is_first else NoMetrics()
+    finite = make_finite_check(trainer.mesh)
+    with progress, metrics_writer as writer, StopRequests(trainer.mesh) as requests:
+        log = _Log(config, writer, progress)
+        for done in range(start + 1, steps + 1):
+            answer = requests.ask()
+            state, metrics = trainer.step(state, trainer.root)
+            log.add(done, metrics)
+            checkpoints.check()
+            stop = answer()
+            is_due = done % config.train.eval_every == 0 or done == steps
+            if not (is_due or stop):
+                continue
+            log.flush()
+            distance = None
+            state = trainer.with_statistics(state)
+            _check_finite(done, "state", finite(state))
+            log.write(done)  # those before the checkpoint are not known to a run that goes on
+            if is_due:
+                values = trainer.evaluate(state)
+                _check_finite(done, "held-out", jax.tree.map(math.isfinite, values))
+                log.distance = distance = values["distance"]
+                writer.write("eval", done, values)
+            writer.sync()
+            checkpoints.save(done, state, distance)
+            if stop:
+                checkpoints.wait()
+                if is_first:
+                    tqdm.write(f"{stop}: saved at step {done}; start again to go on")
+                return False
+            memory.give_back()
+            log.go_on()
+        checkpoints.wait()
     return True
 
 

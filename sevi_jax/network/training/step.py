@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from sevi_jax.network import losses
 from sevi_jax.network.network import NetworkSpec, Prediction, ShellNetwork, shape_scales
+from sevi_jax.network.resnet import MOMENTUM
 from sevi_jax.network.training.sharding import copied, whole
 from sevi_jax.network.training.state import TrainState
 from sevi_jax.prng import stream_key
@@ -81,16 +82,6 @@ def make_train_step(
         (loss, (batch_stats, prediction, shape)), gradient = jax.value_and_grad(
             objective, has_aux=True
         )(state.params)
-        # optax raises a float to an int32 power, which strict promotion (the tests') refuses
-        with jax.numpy_dtype_promotion("standard"):
-            updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        # the average forgets the first steps faster than its full length
-        done = state.step.astype(jnp.float32)
-        decay = jnp.minimum(jnp.float32(ema_decay), (1 + done) / (10 + done))
-        ema_params = jax.tree.map(
-            lambda old, new: decay * old + (1 - decay) * new, state.ema_params, params
-        )
         beta = pictures.params.beta
         metrics = {
             "loss": loss,
@@ -100,17 +91,29 @@ def make_train_step(
             "grad_norm": optax.tree.norm(gradient),
             "acceptance": pictures.attempts.size / jnp.sum(pictures.attempts),
         }
-        state = dataclasses.replace(
-            state,
-            step=state.step + 1,
-            params=params,
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            ema_params=ema_params,
-        )
-        return state, metrics
+        state = _updated(state, gradient, optimizer, ema_decay)
+        return dataclasses.replace(state, batch_stats=batch_stats), metrics
 
     return jax.jit(step, donate_argnums=0, out_shardings=(sharding, copied(mesh)))
+
+
+def _updated(
+    state: TrainState, gradient: Any, optimizer: optax.GradientTransformation, ema_decay: float
+) -> TrainState:
+    """The state after a step of the optimizer."""
+    # optax raises a float to an int32 power, which strict promotion (the tests') refuses
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    # the average forgets the first steps faster than its full length
+    done = state.step.astype(jnp.float32)
+    decay = jnp.minimum(jnp.float32(ema_decay), (1 + done) / (10 + done))
+    ema_params = jax.tree.map(
+        lambda old, new: decay * old + (1 - decay) * new, state.ema_params, params
+    )
+    return dataclasses.replace(
+        state, step=state.step + 1, params=params, opt_state=opt_state, ema_params=ema_params
+    )
 
 
 def make_statistics(
@@ -128,7 +131,6 @@ def make_statistics(
     (`batches` batches of the same keys each time).
     """
     model = ShellNetwork(network)
-    momentum = 0.9  # of the ResNet's BatchNorm
 
     def one(state: TrainState, root: jax.Array, index: jax.Array):
         key = stream_key(root, "statistics", index)
@@ -141,8 +143,8 @@ def make_statistics(
             train=True,
             mutable=["batch_stats"],
         )
-        # from zero the update is (1 - momentum) times the batch's own statistics
-        return jax.tree.map(lambda x: x / (1 - momentum), updates["batch_stats"])
+        # from zero the update is (1 - MOMENTUM) times the batch's own statistics
+        return jax.tree.map(lambda x: x / (1 - MOMENTUM), updates["batch_stats"])
 
     def statistics(state: TrainState, root: jax.Array) -> TrainState:
         def add(index, total):

@@ -76,16 +76,7 @@ def fit_picture(
             norm=Normalize(-5, 5, clip=True) if is_residual else scale,
             interpolation="nearest",  # an average would not have the spread of a residual
         )
-        colour = "black" if is_residual else "white"
-        curves = [np.asarray(ring)[:, ::-1] for ring in rings]
-        # Short dots far apart: a full circle would hide a thin shell.
-        axes.add_collection(
-            LineCollection(curves, colors=colour, linestyles=[(0, (1, 5))], linewidths=0.8),
-            autolim=False,
-        )
-        if axis is not None:
-            rows, columns = np.asarray(axis).T
-            axes.plot(columns, rows, color=colour, linewidth=0.6, alpha=0.6)
+        _mark(axes, rings, axis, "black" if is_residual else "white")
         axes.set(xlim=(0, width), ylim=(height, 0), xlabel="column (pixels)")
         axes.set_title(title, fontsize="medium")
         axes.xaxis.set_major_locator(MaxNLocator(4, prune="upper"))
@@ -104,6 +95,19 @@ def fit_picture(
             extendfrac=0.02, ticks=MaxNLocator(5),
         )  # fmt: skip
     return figure
+
+
+def _mark(axes: Axes, rings: Sequence[np.ndarray], axis: np.ndarray | None, colour: str) -> None:
+    """Draws the rings and the line along the polarisation."""
+    curves = [np.asarray(ring)[:, ::-1] for ring in rings]
+    # Short dots far apart: a full circle would hide a thin shell.
+    axes.add_collection(
+        LineCollection(curves, colors=colour, linestyles=[(0, (1, 5))], linewidths=0.8),
+        autolim=False,
+    )
+    if axis is not None:
+        rows, columns = np.asarray(axis).T
+        axes.plot(columns, rows, color=colour, linewidth=0.6, alpha=0.6)
 
 
 def _panels(ratio: float) -> tuple[Drawing, list[Axes], list[Axes]]:
