@@ -28,7 +28,9 @@ def test_every_script_is_listed():
     assert [name for name in paths if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize("what", ["loss", "network", "prior family", "reader", "figure"])
+@pytest.mark.parametrize(
+    "what", ["loss", "network", "prior family", "radial shape", "format", "figure"]
+)
 def test_it_says_where_to_add(what):
     table = TEXT.partition("## Where to add")[2].partition("## ")[0]
     assert re.search(rf"^\| an? {what}\b", table, re.MULTILINE)
@@ -41,7 +43,10 @@ def test_it_says_where_to_add(what):
         ("sevi_jax/network/losses.py", ["def beta_loss"]),
         ("sevi_jax/network/network.py", ["class ShellNetwork", "def _constants"]),
         ("sevi_jax/synthesis/prior.py", ["class ShellPrior"]),
-        ("sevi_jax/network/training/loop.py", ["MAY_CHANGE"]),
+        ("sevi_jax/network/training/loop.py", ["MAY_CHANGE", "def _steps"]),
+        ("sevi_jax/network/training/step.py", ["def make_train_step"]),
+        ("sevi_jax/physics/shapes.py", ["SHAPES"]),
+        ("sevi_jax/model/components.py", ["class Shell"]),
         ("sevi_jax/results/report.py", ["_FIGURES"]),
         ("sevi_jax/commands.py", ["def guarding", "def refuse", "STOPPED"]),
     ],

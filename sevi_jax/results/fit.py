@@ -27,7 +27,7 @@ from sevi_jax.results import table
 from sevi_jax.results.calibration import Calibration, Energy
 from sevi_jax.results.correlated import constant, correlated
 from sevi_jax.results.energies import ShellEnergy, shell_energies
-from sevi_jax.results.shell import FittedShell, shell_of
+from sevi_jax.results.shell import FittedShell, of_this_picture, physical, shell_of
 from sevi_jax.results.spectrum import Spectrum, fit_spectrum
 
 if TYPE_CHECKING:
@@ -137,17 +137,7 @@ class Fit:
     @functools.cached_property
     def _transformed(self) -> tuple[np.ndarray, np.ndarray]:
         model = self.fitted.model.model
-        inner = self.fitted.found.values.vector(model)
-        values, slope = np.array(inner), np.eye(len(inner))
-        counting = np.zeros(len(inner))
-        for i, shell in enumerate(model.shells):
-            place = model.starts[i] + shell.lengths
-            electrons = inner[place]
-            counting[place] = max(electrons, 0.0)
-            for k in range(1, 1 + len(shell.orders)):
-                values[place + k] = inner[place + k] / electrons
-                slope[place + k, place + k] = 1 / electrons
-                slope[place + k, place] = -inner[place + k] / electrons**2
+        values, slope, counting = physical(self.fitted.found.values.vector(model), model)
         shape = self.fitted.picture.shape
         for k, index in enumerate(model.layout.geometry):
             place = model.starts[-1] + k
@@ -157,9 +147,7 @@ class Fit:
                 values[place] = np.rad2deg(values[place])
                 slope[place, place] = np.rad2deg(1.0)
         covariance = slope @ self.fitted.covariance @ slope.T
-        # the number of electrons in this picture, not its mean, is what is stated
-        diagonal = np.diagonal(covariance)
-        number = np.where(counting > 0, np.maximum(diagonal - counting, 1e-4 * counting), diagonal)
+        number = of_this_picture(np.diagonal(covariance), counting)
         covariance[np.diag_indices_from(covariance)] = number
         covariance = covariance * self.dispersion
         # an error of the value of one electron is common to all numbers of electrons

@@ -18,6 +18,7 @@ from sevi_jax.network.network import Prediction
 from sevi_jax.physics.convention import to_course, to_literature
 from sevi_jax.physics.legendre import order_weights
 from sevi_jax.physics.types import ImageSpec, ShellParams
+from sevi_jax.results.shell import of_this_picture, physical
 from sevi_jax.results.training_prior import shells_prior
 from sevi_jax.synthesis.prior import Prior
 
@@ -148,9 +149,10 @@ def _judge(
     elsewhere = float(np.sum(curvature * np.nan_to_num(matrix)))
     judged = goodness.judge(picture, found.values, np.nan_to_num(matrix), elsewhere)
 
-    vector, error, _ = _external(found.values, model, matrix)
+    vector, slopes, counting = physical(vector, model)
+    error = np.sqrt(of_this_picture(np.diagonal(slopes @ matrix @ slopes.T), counting))
     bound = _bound(data, model, known, image, added)
-    truth = _external(_values(known, model, image), model, None)[0]
+    truth = physical(_values(known, model, image).vector(model), model)[0]
     pulls = (vector - truth) / error
     size = model.shells[0].size
     number = len(known[0])
@@ -174,31 +176,6 @@ def _judge(
     )
 
 
-def _external(
-    values: Values, model: Model, matrix: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Radius, sigma, electrons and betas of every shell, their errors, and slopes by the vector.
-
-    A shell's number of electrons is compared with the number, not with its mean: its error is that
-    of the fit without the shell's own Poisson fluctuation.
-    """
-    vector = values.vector(model)
-    found, slopes = vector.copy(), np.eye(len(vector))
-    electrons = np.zeros(len(vector))
-    for shell, first in zip(model.shells, model.starts, strict=False):
-        place = first + shell.lengths
-        electrons[place] = max(vector[place], 0.0)
-        for k in range(place + 1, first + shell.size):
-            found[k] = vector[k] / vector[place]
-            slopes[k, k] = 1 / vector[place]
-            slopes[k, place] = -vector[k] / vector[place] ** 2
-    if matrix is None:
-        return found, np.zeros(len(vector)), slopes
-    variance = np.diagonal(slopes @ matrix @ slopes.T)
-    number = np.maximum(variance - electrons, 1e-4 * electrons + 1e-9)
-    return found, np.sqrt(np.where(electrons > 0, number, variance)), slopes
-
-
 def _bound(
     data: Data, model: Model, known: list[np.ndarray], image: ImageSpec, added: list[Any]
 ) -> float:
@@ -210,7 +187,7 @@ def _bound(
     vector = values.vector(model)
     for term in added:
         information = information + term.evaluate(vector)[2]
-    slopes = _external(values, model, None)[2]
+    slopes = physical(vector, model)[1]
     inverse = Scaled(information).inverse()
     if inverse is None:
         return float("nan")

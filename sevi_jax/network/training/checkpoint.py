@@ -30,7 +30,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 from sevi_jax import provenance
 from sevi_jax.errors import InputError
 from sevi_jax.network.training import processes
-from sevi_jax.network.training.seal import damage, is_sealed, seal
+from sevi_jax.network.training.seal import damage, seal
 from sevi_jax.network.training.state import TrainState, state_sharding
 
 FOLDER = "checkpoints"
@@ -87,7 +87,7 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(**items),
                 metrics={} if distance is None else {"distance": distance},  # None: a warning
-                custom_metadata={"sealed": True, "versions": provenance.versions()},
+                custom_metadata={"versions": provenance.versions()},
                 force=True,
             )
 
@@ -266,13 +266,11 @@ class Checkpoints:
         return None
 
     def _damage(self, step: int, parts: tuple[str, ...]) -> str | None:
-        """What is wrong with the files of a checkpoint, or None; those of old have no checksums."""
+        """What is wrong with the files of a checkpoint, or None."""
         folder = self._folder / str(step)
         if (step, parts) in self._intact:
             return None
         with self._disk_trouble_in_one_line("read"):
-            if not is_sealed(folder) and not _was_sealed(folder):
-                return None
             what = damage(folder, parts)
         if what is None:
             self._intact.add((step, parts))
@@ -367,17 +365,3 @@ def _shapes(tree: Any) -> dict[str, str]:
         jax.tree_util.keystr(path, simple=True, separator="."): f"{tuple(leaf.shape)} {leaf.dtype}"
         for path, leaf in jax.tree.leaves_with_path(tree)
     }
-
-
-def _was_sealed(folder: pathlib.Path) -> bool:
-    """Whether a checkpoint without checksums had some: unless it says that it is older than they.
-
-    Where it cannot say so any more, it is damaged in any case.
-    """
-    try:
-        metadata = json.loads((folder / "_CHECKPOINT_METADATA").read_bytes())
-        return "sealed" in metadata["custom_metadata"]
-    except PermissionError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError):
-        return True

@@ -24,11 +24,6 @@ def seal(folder: pathlib.Path) -> None:
     (folder / FILE_NAME).write_text(text)
 
 
-def is_sealed(folder: pathlib.Path) -> bool:
-    """Whether the folder holds checksums."""
-    return (folder / FILE_NAME).is_file()
-
-
 def damage(folder: pathlib.Path, parts: tuple[str, ...] = ("",)) -> str | None:
     """Compares the files of a sealed folder with their checksums.
 
