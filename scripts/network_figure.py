@@ -12,6 +12,8 @@ import sys
 
 import jax
 import numpy as np
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
 
 from sevi_jax.network import losses
 from sevi_jax.network.run import load_run
@@ -29,7 +31,16 @@ def main(workdir: pathlib.Path) -> None:
     params = jax.tree.map(lambda x: x[middle], drawn.params)
     counts = render_electrons(jax.random.key(0), params, ImageSpec(512), run.synthesis.chunk)
     folder = pathlib.Path(__file__).parents[1] / "docs/figures"
-    training.picture(folder / "two_shells.png", np.asarray(counts))
+    figure = Figure(figsize=(6.4, 5.4), layout="compressed")
+    axes = figure.subplots()
+    # the polarisation, z, is the second axis of the counts; it is drawn upwards
+    image = axes.imshow(
+        np.asarray(counts).T, origin="lower", extent=(-1, 1, -1, 1), cmap="inferno",
+        norm=PowerNorm(0.5, vmin=0, clip=True),
+    )  # fmt: skip
+    axes.set(xlabel="x (half-widths)", ylabel="z (half-widths), laser polarisation ↑")
+    figure.colorbar(image, ax=axes, label="counts per pixel (square-root scale)")
+    figure.savefig(folder / "two_shells.png")
     training.angular_distributions(
         folder / "densities.png", np.asarray(params.beta), np.asarray(prediction.beta[middle])
     )

@@ -26,6 +26,7 @@ import numpy as np
 from sevi_jax.config import default_config
 from sevi_jax.data.writers import PairWriter
 from sevi_jax.detection.detect_file import detect_file
+from sevi_jax.detection.grouping import one_to_one
 from sevi_jax.network.training.specs import prior_from
 from sevi_jax.prng import root_key
 from sevi_jax.simulation import FrameSpec, write_frames
@@ -99,14 +100,11 @@ def judge(path: pathlib.Path, truth: list[np.ndarray]) -> dict:
         between = np.linalg.norm(true[:, None] - true, axis=2) + np.diag(np.full(len(true), 1e9))
         nearest = between.min(axis=1)
         distance = np.linalg.norm(here[:, None] - true, axis=2)
-        left = np.ones(len(true), bool)
-        while distance.size and distance.min() < RADIUS:
-            i, j = np.unravel_index(distance.argmin(), distance.shape)
-            errors.append(here[i] - true[j])
-            apart.append(nearest[j])
-            distance[i], distance[:, j], left[j] = np.inf, np.inf, False
-        missed.append(nearest[left])
-    errors, apart, missed = np.array(errors), np.array(apart), np.concatenate(missed)
+        i, j = one_to_one(distance, RADIUS).T
+        errors.append(here[i] - true[j])
+        apart.append(nearest[j])
+        missed.append(np.delete(nearest, j))
+    errors, apart, missed = (np.concatenate(parts) for parts in (errors, apart, missed))
     size, count = np.linalg.norm(errors, axis=1), len(errors) + len(missed)
     close = (apart < CLOSE).sum() / ((apart < CLOSE).sum() + (missed < CLOSE).sum())
     return {

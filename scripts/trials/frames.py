@@ -21,6 +21,7 @@ from sevi_jax.config import default_config
 from sevi_jax.data.events import read_blur, read_truth
 from sevi_jax.data.load import load
 from sevi_jax.detection.detect_file import detect_file
+from sevi_jax.detection.grouping import one_to_one
 from sevi_jax.model.components import Shell
 from sevi_jax.network import losses
 from sevi_jax.network.training.specs import prior_from
@@ -49,13 +50,7 @@ def matched(path: pathlib.Path, found: pathlib.Path, half: float) -> dict[str, f
         distance = np.hypot(*(a[:, None] - b[None]).T).T
         between = np.hypot(*(a[:, None] - a[None]).T).T + 1e9 * np.eye(len(a))
         nearest = between.min(1)
-        order = np.dstack(np.unravel_index(np.argsort(distance, axis=None), distance.shape))[0]
-        used_a, used_b = set(), set()
-        for i, j in order[: 4 * len(a)]:
-            if i in used_a or j in used_b or distance[i, j] > 20:
-                continue
-            used_a.add(i)
-            used_b.add(j)
+        for i, j in one_to_one(distance, 20.0):
             if distance[i, j] <= NEAR:
                 pairs += 1
                 off.append(a[i] - b[j])

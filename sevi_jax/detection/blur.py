@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sevi_jax.detection.detector import Detections, Detector
+from sevi_jax.detection.grouping import one_to_one
 from sevi_jax.prng import root_key, stream_key
 from sevi_jax.synthesis.frames import SpotModel, draw_spots, render_frame
 
@@ -58,10 +59,5 @@ def _draw(key, positions, mask, size: int, model: SpotModel):
 def _paired(true: np.ndarray, found: np.ndarray, reach: float) -> np.ndarray:
     """Differences ``[n, 2]`` of pairs, one to one, nearest first, up to `reach` apart."""
     difference = found[None] - true[:, None]
-    distance = np.hypot(difference[..., 0], difference[..., 1])
-    pairs = []
-    while distance.size and distance.min() < reach:
-        i, j = np.unravel_index(np.argmin(distance), distance.shape)
-        pairs.append(difference[i, j])
-        distance[i], distance[:, j] = np.inf, np.inf
-    return np.array(pairs).reshape(-1, 2)
+    pairs = one_to_one(np.hypot(difference[..., 0], difference[..., 1]), reach)
+    return difference[pairs[:, 0], pairs[:, 1]]

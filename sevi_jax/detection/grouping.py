@@ -1,4 +1,4 @@
-"""Which spots overlap, and which of them are fitted together; knows only positions."""
+"""Which spots overlap or belong together, and which are fitted together; knows only positions."""
 
 from typing import NamedTuple
 
@@ -36,6 +36,24 @@ def near_pairs(frame: np.ndarray, positions: np.ndarray, reach: float) -> Pairs:
         second.append(j + start)
     i, j = np.concatenate(first), np.concatenate(second)
     return Pairs(i, j, np.hypot(*(positions[i] - positions[j]).T))
+
+
+def one_to_one(distance: np.ndarray, reach: float) -> np.ndarray:
+    """Pairs two sets, nearest first, as long as they are less than `reach` apart.
+
+    Args:
+        distance: between their members, ``[N, M]``.
+        reach: same unit.
+
+    Returns:
+        Numbers in both sets, ``[pairs, 2]``; every number stands in one pair at most.
+    """
+    distance, pairs = np.array(distance), []
+    while distance.size and distance.min() < reach:
+        i, j = np.unravel_index(np.argmin(distance), distance.shape)
+        pairs.append((i, j))
+        distance[i], distance[:, j] = np.inf, np.inf
+    return np.array(pairs, int).reshape(-1, 2)
 
 
 def link(

@@ -99,6 +99,11 @@ def with_constant(beta: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.full_like(beta[..., :1], 0.5), beta], axis=-1)
 
 
+def density(beta: np.ndarray, cosine: np.ndarray) -> np.ndarray:
+    """Evaluates densities, float64: beta ``[..., L]``, points ``[K]``; returns ``[..., K]``."""
+    return 0.5 + beta @ legendre_values(cosine, np.shape(beta)[-1])[:, 1:].T
+
+
 @functools.cache
 def _minimum_nodes(num_orders: int) -> np.ndarray:
     """P_0 ... P_2L at equal steps of theta from 0 to pi/2, one step beyond each end included.

@@ -17,7 +17,7 @@ import scipy.special
 from sevi_jax.network.network import Prediction
 from sevi_jax.network.run import Run
 from sevi_jax.physics.expected import expected_counts
-from sevi_jax.physics.legendre import legendre_values
+from sevi_jax.physics.legendre import density
 from sevi_jax.physics.types import ImageSpec, ShellParams
 from sevi_jax.synthesis.raster import fold_counts
 
@@ -101,17 +101,13 @@ def _radii(run: Run, radius: np.ndarray) -> list[str]:
 
 def _negative(beta: np.ndarray) -> list[str]:
     """Densities below `NEGATIVE`; beta ``[S, L]``."""
-    orders = beta.shape[1]
     cosine = np.linspace(0, 1, 1001)
-    densities = legendre_values(cosine, orders) @ np.concatenate(
-        [np.full((len(beta), 1), 0.5), beta], axis=1
-    ).T  # fmt: skip
     found = []
-    for place, density in enumerate(densities.T):
-        if density.min() < NEGATIVE:
+    for place, values in enumerate(density(beta, cosine)):
+        if values.min() < NEGATIVE:
             found.append(
-                f"shell {place + 1}: the density of cos(theta) is negative, {density.min():.4f} at "
-                f"cos(theta) = {cosine[density.argmin()]:.2f}"
+                f"shell {place + 1}: the density of cos(theta) is negative, {values.min():.4f} at "
+                f"cos(theta) = {cosine[values.argmin()]:.2f}"
             )
     return found
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from sevi_jax.detection.grouping import Pairs, colour, link, near_pairs, spread
+from sevi_jax.detection.grouping import Pairs, colour, link, near_pairs, one_to_one, spread
 
 
 def crowd(seed=0, n=200, frames=3, side=60):
@@ -71,3 +71,11 @@ def test_spread_takes_the_first_and_leaves_out_its_neighbours():
     centres = np.array([[0.0, 0], [3, 3], [0, 9], [4, 0], [3, 3]])
     frame = np.array([0, 0, 0, 0, 1])
     np.testing.assert_array_equal(spread(centres, frame, 3.5), [0, 2, 3, 4])
+
+
+def test_sets_are_paired_one_to_one_nearest_first():
+    # 0 and 1 want the same partner: the nearer one gets it, the other one the next, if it is near
+    distance = np.array([[1.0, 3.0], [0.5, 2.0], [9.0, 9.0]])
+    assert one_to_one(distance, 4.0).tolist() == [[1, 0], [0, 1]]
+    assert one_to_one(distance, 3.0).tolist() == [[1, 0]]
+    assert one_to_one(np.zeros((0, 3)), 1.0).shape == (0, 2)

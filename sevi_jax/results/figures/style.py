@@ -89,16 +89,6 @@ def shell_name(shell, shells):
     return f"shell {shell + 1}"
 
 
-def course_legendre(cos_theta, orders):
-    """P_2 .. P_2L at cos(theta) ``[n]``: ``[n, L]``."""
-    return np.polynomial.legendre.legvander(cos_theta, 2 * orders)[:, 2::2]
-
-
-def course_density(beta, cos_theta):
-    """I(cos theta) of one shell's beta ``[L]``."""
-    return 0.5 + course_legendre(cos_theta, len(beta)) @ beta
-
-
 def save_figure(figure: Figure, path: str | pathlib.Path) -> None:
     """Writes a PNG file."""
     with replacing(path) as temporary:

@@ -7,17 +7,15 @@ Beta is in the course's convention throughout: the density of cos(theta) is
 import pathlib
 
 import numpy as np
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from sevi_jax.physics.legendre import density
 from sevi_jax.results.figures.style import (
     COLOURS,
     COURSE,
     TRUTH_COLOUR,
     as_array,
-    course_density,
     limits_of,
     log_scale,
     nonempty,
@@ -225,9 +223,9 @@ def angular_distributions(
     cos_theta = np.linspace(0, 1, 801)
     for shell, axes in enumerate(panels):
         if beta_true is not None:
-            true = course_density(beta_true[shell], cos_theta)
+            true = density(beta_true[shell], cos_theta)
             axes.plot(cos_theta, true, color=TRUTH_COLOUR, linewidth=3, alpha=0.7, label="true")
-        predicted = course_density(beta_pred[shell], cos_theta)
+        predicted = density(beta_pred[shell], cos_theta)
         axes.plot(
             cos_theta,
             predicted,
@@ -244,49 +242,5 @@ def angular_distributions(
         r"$\cos\theta$ ($\theta$ from the laser polarisation z; $I$ is even in $\cos\theta$)"
         + f"\n{COURSE}",
         fontsize="medium",
-    )
-    save_figure(figure, path)
-
-
-def picture(path: str | pathlib.Path, counts: np.ndarray, radius: np.ndarray | None = None) -> None:
-    """Draws a picture with the polarisation axis z vertical, on a square-root colour scale.
-
-    Args:
-        path: PNG file to write.
-        counts: electrons or grey levels per pixel, ``[H, W]``; first axis x, second z.
-        radius: shell radii to mark by circles, ``[S]``, half-widths.
-
-    Raises:
-        ValueError: an array has another shape.
-    """
-    counts = as_array("counts", counts, (None, None))
-    nonempty("counts", counts)
-    radius = as_array("radius", () if radius is None else radius, (None,))
-    figure = Figure(figsize=(6.4, 5.4), layout="compressed")
-    axes = figure.subplots()
-    high = max(float(np.nanmax(counts)), 0.0) or 1.0
-    image = axes.imshow(
-        counts.T,
-        origin="lower",
-        extent=(-1, 1, -1, 1),
-        cmap="inferno",
-        norm=PowerNorm(0.5, vmin=0, vmax=high, clip=True),
-        interpolation="antialiased",
-    )
-    for r in radius:
-        axes.add_patch(Circle((0, 0), r, fill=False, color="white", linestyle=":", linewidth=0.8))
-    axes.set(
-        xlim=(-1, 1),
-        ylim=(-1, 1),
-        xlabel="x (half-widths)",
-        ylabel="z (half-widths), laser polarisation ↑",
-    )
-    if radius.size:
-        axes.set_title("dotted: R = " + ", ".join(f"{r:.4g}" for r in radius), fontsize="medium")
-    figure.colorbar(
-        image,
-        ax=axes,
-        label="counts per pixel (square-root scale)",
-        ticks=MaxNLocator(4),
     )
     save_figure(figure, path)

@@ -32,10 +32,6 @@ CALLS = {
     "distance_histogram of zeros": (np.zeros(3), 0.43),
     "beta_errors": (BETA, OTHER),
     "beta_errors of a perfect answer": (BETA[:1], BETA[:1]),
-    "picture": (RNG.poisson(3, (64, 48)), [0.3, 0.7]),
-    "picture without circles": (RNG.poisson(3, (64, 64)),),
-    "picture of nothing": (np.zeros((8, 8), np.uint8),),
-    "picture with negative values": (RNG.normal(0, 1, (8, 8)).astype(np.float32),),
     "angular_distributions": (BETA[0], OTHER[0]),
     "angular_distributions of more true orders": (np.ones((2, 16)) / 20, OTHER[0]),
     "angular_distributions without truth": (None, OTHER[0, :1]),
@@ -72,9 +68,6 @@ def test_figure_is_written(tmp_path, saved_figures, name):
         ("distance_histogram", ([0.1], 0.0), "prior_mean_distance"),
         ("beta_errors", (BETA[0], OTHER[0]), "beta_true"),
         ("beta_errors", (BETA, OTHER[:3]), "beta_pred"),
-        ("picture", (np.ones((2, 4, 4)),), "counts"),
-        ("picture", (np.ones((0, 4)),), "counts"),
-        ("picture", (np.ones((4, 4)), 0.3), "radius"),
         ("angular_distributions", (BETA[0], OTHER), "beta_pred"),
         ("angular_distributions", (BETA[0, :1], OTHER[0]), "beta_true"),
     ],
@@ -91,21 +84,6 @@ def test_bad_argument_is_named_and_nothing_is_written(tmp_path, function, argume
 def test_figure_of_beta_states_the_convention(tmp_path, saved_figures, name):
     getattr(training, name.split()[0])(tmp_path / "figure.png", *CALLS[name])
     assert style.COURSE in all_text(saved_figures[0])
-
-
-def test_picture_has_x_to_the_right_and_z_upwards(tmp_path, saved_figures):
-    counts = np.zeros((20, 20))
-    counts[14, 3] = 9  # x = 0.45, z = -0.65
-    training.picture(tmp_path / "figure.png", counts)
-    axes = saved_figures[0].axes[0]
-    image = axes.get_images()[0]
-    row, column = np.argwhere(np.asarray(image.get_array()) == 9)[0]
-    left, right, bottom, top = image.get_extent()
-    assert image.origin == "lower"
-    assert left + (column + 0.5) / 20 * (right - left) == pytest.approx(0.45)
-    assert bottom + (row + 0.5) / 20 * (top - bottom) == pytest.approx(-0.65)
-    assert axes.get_xlabel().startswith("x (half-widths)")
-    assert axes.get_ylabel().startswith("z (half-widths)")
 
 
 def test_scatter_states_the_rms_error(tmp_path, saved_figures):
