@@ -26,6 +26,7 @@ import json
 import math
 import os
 import pathlib
+import runpy
 import signal
 import subprocess
 import sys
@@ -433,12 +434,7 @@ class TrainingLog:
 
 def _config(options: argparse.Namespace) -> Any:
     """The configuration to train: of the file, with what the flags change."""
-    spec = importlib.util.spec_from_file_location("config", options.config)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
+    config = runpy.run_path(str(options.config))["get_config"]()
     config.mesh.devices = 1
     config.eval.pictures = 256
     config.eval.batch = 32

@@ -25,9 +25,9 @@ sheet); a stage takes at least the longest of its times. How this is counted, an
 """
 
 import argparse
-import importlib.util
 import json
 import pathlib
+import runpy
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -172,12 +172,7 @@ def memory(trainer: Trainer) -> dict[str, float]:
 
 def load(path: pathlib.Path, batch: int) -> Config:
     """The configuration of a file, on one device with that batch."""
-    spec = importlib.util.spec_from_file_location("config", path)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"a100_estimate.py: {path}: not a configuration file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
+    config = runpy.run_path(str(path))["get_config"]()
     config.train.batch = config.eval.batch = batch
     config.mesh.devices = 1
     validate(config)

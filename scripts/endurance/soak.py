@@ -10,11 +10,11 @@ steps became slower by 5 % or more. `--summary` judges a file that was written b
 """
 
 import argparse
-import importlib.util
 import itertools
 import json
 import os
 import pathlib
+import runpy
 import signal
 import sys
 import tempfile
@@ -122,13 +122,7 @@ def resident_mib() -> float:
 
 def quick_config() -> Any:
     """The configuration of configs/quick.py, of more steps than there is time for."""
-    path = ROOT / "configs" / "quick.py"
-    spec = importlib.util.spec_from_file_location("quick", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
+    config = runpy.run_path(str(ROOT / "configs/quick.py"))["get_config"]()
     config.train.steps = 10_000_000
     config.train.eval_every = 100
     config.eval.pictures = 64
