@@ -17,8 +17,6 @@ from sevi_jax.synthesis.poisson import sample_poisson
 from sevi_jax.synthesis.prior import Prior, sample_shells
 from sevi_jax.synthesis.raster import add_positions
 
-RENDERERS = ("electrons", "poisson")
-
 
 @dataclasses.dataclass(frozen=True)
 class SynthesisSpec:

@@ -15,6 +15,7 @@ from sevi_jax.synthesis import pipeline
 from sevi_jax.synthesis.pipeline import SynthesisSpec, draw_pictures
 from sevi_jax.synthesis.prior import ShellPrior
 
+RENDERERS = ("electrons", "poisson")
 BATCH = 8
 ROWS = ((0.35, 1.0, 1.0, 0.65), (0.43, 1.434, 0.85, 0.5), (0.25, 1.24, 0.55, 0.5))
 
@@ -26,7 +27,7 @@ def prior(low, high, shells=2):
 # 2500 to 6000 electrons of a shell, 1024 at a time: numbers of chunks differ within the batch.
 SPECS = {
     renderer: SynthesisSpec(prior(2500, 6000), ImageSpec(32, fold=True), renderer, chunk=1024)
-    for renderer in pipeline.RENDERERS
+    for renderer in RENDERERS
 }
 
 # all twelve orders, and a number of electrons for each picture
@@ -78,7 +79,7 @@ def test_poisson_counts_depend_on_the_number_of_devices_by_rounding_only():
         assert (one.counts != four.counts).sum() <= 2
 
 
-@pytest.mark.parametrize("renderer", pipeline.RENDERERS)
+@pytest.mark.parametrize("renderer", RENDERERS)
 def test_every_device_draws_its_part_without_talking_to_others(renderer):
     program = compiled_small(renderer, 4)
     text = program.as_text()
@@ -90,7 +91,7 @@ def test_every_device_draws_its_part_without_talking_to_others(renderer):
         assert {shard.data.shape[0] for shard in array.addressable_shards} == {BATCH // 4}
 
 
-@pytest.mark.parametrize("renderer", pipeline.RENDERERS)
+@pytest.mark.parametrize("renderer", RENDERERS)
 def test_pictures_are_a_function_of_the_key(renderer):
     first, again, other = (pictures(renderer, seed) for seed in (1, 1, 2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
