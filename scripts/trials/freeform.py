@@ -10,14 +10,23 @@ thrown onto the detector and counted. Four kinds of distributions:
   c   40 % rings on 60 % of that continuum
   d   rings of other shapes: a boxcar, an exponential tail, a Lorentzian, a doublet 6 pixels apart
 
-Errors are the root of the mean square over r = 1 ... 255 of the difference from the truth, over
-that of the truth. Beside them stands PyAbel's rBasex with the best of its regularisations and
-strengths, chosen for every picture in hindsight, once for I and once for I beta_2. Coverage is that
-of the pointwise bands where the truth is above a thousandth of its maximum.
+The truth at r is the mean of I and I beta_2 over the pixel from r - 1/2 to r + 1/2, as a histogram
+has it. Errors are the root of the mean square over r = 1 ... 255 of the difference from the truth,
+over that of the truth. Beside them stands PyAbel's rBasex with the best of its regularisations and
+strengths, as it is or averaged over pixels, chosen for every picture in hindsight, once for I and
+once for I beta_2. Coverage is that of the pointwise bands where the truth is above a thousandth of
+its maximum.
+
+  .venv/bin/python -m scripts.trials.freeform --variants --cases c --electrons 1e6 --seeds 20
+
+compares errors of I and I beta_2 with those of the same distributions where nothing else is free:
+with orders 1 or 4, an origin 3 pixels off, a constant background or a turned polarisation.
 """
 
 import argparse
+import dataclasses
 import functools
+import itertools
 import json
 import pathlib
 import sys
@@ -39,9 +48,25 @@ STRENGTHS = {
 class Part:
     """A part of a distribution: draws radii, knows their density, has a beta_2(r)."""
 
-    def __init__(self, weight: float, draw: Callable, density: Callable, beta: Callable, place=()):
+    def __init__(
+        self, weight: float, draw: Callable, density: Callable, beta: Callable, place=(), jumps=()
+    ):
         self.weight, self.draw, self.density, self.beta = weight, draw, density, beta
         self.place = place  # radius and sigma of a ring
+        self.jumps = jumps  # radii where the density does
+
+    def means(self, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means of density and density times beta_2 over pixels of the radius, ``[len(r)]``."""
+        node, weight = np.polynomial.legendre.leggauss(6)
+        found = np.zeros((2, len(r)))
+        for k, middle in enumerate(r):
+            ends = [x for x in self.jumps if abs(x - middle) < 0.5]
+            ends = [middle - 0.5, *sorted(ends), middle + 0.5]
+            for low, high in itertools.pairwise(ends):
+                at = 0.5 * (low + high) + 0.5 * (high - low) * node
+                own = 0.5 * (high - low) * weight * self.density(at)
+                found[:, k] += own.sum(), (own * self.beta(at)).sum()
+        return found[0], found[1]
 
 
 def _ring(weight: float, radius: float, sigma: float, beta: float) -> Part:
@@ -69,20 +94,16 @@ def _continuum(weight: float) -> Part:
 def _boxcar(weight: float, low: float, high: float, beta: float) -> Part:
     return Part(
         weight, lambda rng, n: rng.uniform(low, high, n),
-        # mean over the pixel of r, as a histogram has it
-        lambda r: np.clip(np.minimum(r + 0.5, high) - np.maximum(r - 0.5, low), 0, 1)
-        / (high - low),
-        lambda r: beta + 0 * r,
+        lambda r: ((r > low) & (r < high)) / (high - low), lambda r: beta + 0 * r,
+        jumps=(low, high),
     )  # fmt: skip
 
 
 def _tail(weight: float, edge: float, length: float, beta: float) -> Part:
-    def below(r):
-        return 1 - np.exp(-np.maximum(r - edge, 0.0) / length)
-
     return Part(
         weight, lambda rng, n: edge + rng.exponential(length, n),
-        lambda r: below(r + 0.5) - below(r - 0.5), lambda r: beta + 0 * r,
+        lambda r: (r > edge) * np.exp(-np.maximum(r - edge, 0.0) / length) / length,
+        lambda r: beta + 0 * r, jumps=(edge,),
     )  # fmt: skip
 
 
@@ -144,26 +165,90 @@ def directions(rng: np.random.Generator, beta: np.ndarray) -> np.ndarray:
     return found
 
 
-def draw(case: str, electrons: float, seed: int, origin=(0.5, 0.5)):
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """What else a picture has, and what is free when it is inverted.
+
+    Attributes:
+        more: (n, beta_n) of an order besides 2.
+        off: of the origin from where it is in the plain case, (rows, columns), pixels.
+        degrees: that the polarisation is turned by.
+        background: electrons of a constant one, as a share of the others.
+        free: of the geometry.
+    """
+
+    more: tuple[int, float] | None = None
+    off: tuple[float, float] = (0.0, 0.0)
+    degrees: float = 0.0
+    background: float = 0.0
+    free: tuple[str, ...] = ()
+
+    def invert(self, picture: np.ndarray) -> Any:
+        """The distribution that is found."""
+        import sevi_jax
+
+        middle = None if "origin" in self.free else (SIZE / 2 + 0.5, SIZE / 2 + 0.5)
+        orders = (2,) if self.more is None else (2, self.more[0])
+        background = "constant" if self.background else "none"
+        return sevi_jax.invert(
+            sevi_jax.Picture(picture, origin=middle), orders, self.free, background
+        )
+
+
+PLAIN = Variant()
+VARIANTS = {
+    "order 4": Variant(more=(4, 0.2)),
+    "order 1": Variant(more=(1, 0.08)),
+    "origin 3 pixels off": Variant(off=(1.7, -2.5), free=("origin",)),
+    "constant background": Variant(background=0.1),
+    "tilt of 7 degrees": Variant(degrees=7.0, free=("angle",)),
+}
+
+
+def directions_with(
+    rng: np.random.Generator, beta: np.ndarray, order: int, more: float
+) -> np.ndarray:
+    """The same as `directions` with one more order."""
+    found = np.empty(len(beta))
+    left = np.arange(len(beta))
+    wave = np.eye(order + 1)[order] * more
+    while len(left):
+        c = rng.uniform(-1, 1, len(left))
+        own = beta[left]
+        height = 1 + own * (1.5 * c * c - 0.5) + np.polynomial.legendre.legval(c, wave)
+        most = np.maximum(1 + own, 1 - own / 2) + abs(more)
+        taken = rng.uniform(0, 1, len(left)) * most < height
+        found[left[taken]] = c[taken]
+        left = left[~taken]
+    return found
+
+
+def draw(case: str, electrons: float, seed: int, variant: Variant = PLAIN):
     """A picture ``[SIZE, SIZE]``, and the truth I and I beta_2 at `RADII`."""
     parts = parts_of(case, np.random.default_rng([seed, 1]))
     rng = np.random.default_rng([seed, 2, int(electrons)])
     picture = np.zeros((SIZE, SIZE))
     intensity, harmonic = np.zeros_like(RADII), np.zeros_like(RADII)
+    more, angle = variant.more, np.deg2rad(variant.degrees)
+    cosine, sine = np.cos(angle), np.sin(angle)
     for part in parts:
         for block in np.array_split(np.arange(rng.poisson(electrons * part.weight)), 8):
             r = part.draw(rng, len(block))
             r = r[r > 0]
-            c = directions(rng, part.beta(r))
+            beta = part.beta(r)
+            c = directions(rng, beta) if more is None else directions_with(rng, beta, *more)
             phi = rng.uniform(0, 2 * np.pi, len(r))
-            row = r * c + SIZE / 2 + origin[0]
-            column = r * np.sqrt(1 - c * c) * np.cos(phi) + SIZE / 2 + origin[1]
+            along, across = r * c, r * np.sqrt(1 - c * c) * np.cos(phi)
+            row = along * cosine - across * sine + SIZE / 2 + 0.5 + variant.off[0]
+            column = along * sine + across * cosine + SIZE / 2 + 0.5 + variant.off[1]
             picture += np.histogram2d(
                 row, column, bins=SIZE, range=((0, SIZE), (0, SIZE))
             )[0]  # fmt: skip
-        own = electrons * part.weight * part.density(RADII)
-        intensity += own
-        harmonic += own * part.beta(RADII)
+        own, turned = part.means(RADII)
+        intensity += electrons * part.weight * own
+        harmonic += electrons * part.weight * turned
+    if variant.background:
+        picture += rng.poisson(variant.background * electrons / SIZE**2, picture.shape)
     return picture, intensity, harmonic
 
 
@@ -190,9 +275,16 @@ def best_of_rbasex(picture: np.ndarray, intensity: np.ndarray, harmonic: np.ndar
             reg=choice, out=None,
         )[1]  # fmt: skip
         r, own, beta = found.rIbeta()
-        i, h = np.interp(RADII, r, own), np.interp(RADII, r, np.nan_to_num(own * beta))
-        errors.append((relative(i, intensity), relative(h, harmonic), str(choice)))
+        points = np.interp(RADII, r, own), np.interp(RADII, r, np.nan_to_num(own * beta))
+        for name, (i, h) in (("", points), (" averaged", [over_pixels(x) for x in points])):
+            errors.append((relative(i, intensity), relative(h, harmonic), f"{choice}{name}"))
     return min(errors), min(errors, key=lambda x: x[1])
+
+
+def over_pixels(values: np.ndarray) -> np.ndarray:
+    """Means over pixels of straight lines between values a pixel apart."""
+    near = np.pad(values, 1, mode="edge")
+    return (near[:-2] + 6 * values + near[2:]) / 8
 
 
 def measure(case: str, electrons: float, seed: int, folder: pathlib.Path) -> dict:
@@ -202,10 +294,8 @@ def measure(case: str, electrons: float, seed: int, folder: pathlib.Path) -> dic
         return json.loads(path.read_text())
     picture, intensity, harmonic = draw(case, electrons, seed)
     best = best_of_rbasex(picture, intensity, harmonic)
-    import sevi_jax
-
     begun = time.process_time()
-    found = sevi_jax.invert(sevi_jax.Picture(picture, origin=(SIZE / 2 + 0.5, SIZE / 2 + 0.5)))
+    found = PLAIN.invert(picture)
     place = np.searchsorted(found.r, RADII)
     bright = intensity > 1e-3 * intensity.max()
     slope = np.abs(np.gradient(intensity)) / np.maximum(intensity, 1e-9)
@@ -229,6 +319,33 @@ def measure(case: str, electrons: float, seed: int, folder: pathlib.Path) -> dic
                 row[f"{name}_{level}_flanks"] = float(inside[flanks].mean())
     path.write_text(json.dumps(row))
     return row
+
+
+def judge_variants(cases: list[str], electrons: list[float], seeds: int) -> None:
+    """Prints errors of every variant over those of the plain case, of the same seeds."""
+    for number in electrons:
+        for case in cases:
+            plain = np.array([errors_of(case, number, seed, PLAIN) for seed in range(seeds)])
+            for name, variant in VARIANTS.items():
+                own = np.array([errors_of(case, number, seed, variant) for seed in range(seeds)])
+                each = own / plain
+                whole = np.sqrt(np.mean(own**2, axis=0) / np.mean(plain**2, axis=0))
+                spread = each.std(axis=0, ddof=1) / np.sqrt(seeds)
+                print(
+                    f"{case} {number:.0e} {seeds} {name}: I {whole[0]:.3f} +- {spread[0]:.3f}, "
+                    f"I beta_2 {whole[1]:.3f} +- {spread[1]:.3f}", flush=True,
+                )  # fmt: skip
+
+
+def errors_of(case: str, electrons: float, seed: int, variant: Variant) -> tuple[float, float]:
+    """Errors of I and I beta_2 of one picture."""
+    picture, intensity, harmonic = draw(case, electrons, seed, variant)
+    found = variant.invert(picture)
+    place = np.searchsorted(found.r, RADII)
+    return (
+        relative(found.intensity[place], intensity),
+        relative(found.harmonics[2][place], harmonic),
+    )
 
 
 def measure_rings(seed: int) -> np.ndarray:
@@ -281,7 +398,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs/freeform"))
     parser.add_argument("--rings", type=int, help="fit the rings of case c in so many pictures")
+    parser.add_argument("--variants", action="store_true", help="compare those with the plain case")
     options = parser.parse_args()
+    if options.variants:
+        judge_variants(options.cases, options.electrons, options.seeds)
+        return
     if options.rings:
         judge_rings(options.rings)
         return

@@ -300,7 +300,8 @@ def fit_picture(
         # where shells may still be left out the search need not end
         is_first = request.count_is_free and len(model.shells) > 1
         iterations = _FIRST_SEARCH if is_first else _LAST_SEARCH
-        found, matrix, known = _searched(fitted, values, limits, added, iterations)
+        fitted, found, matrix, known = _searched(fitted, values, limits, added, iterations)
+        model = fitted.model
         if is_first:
             fitted, found = without_needless(fitted, found, limits, added)
             model = fitted.model
@@ -348,12 +349,14 @@ def _prepared(
 
 def _searched(
     fitted: PictureModel, values: Values, limits: Limits, added: list[Term], iterations: int
-) -> tuple[Found, np.ndarray | None, float]:
-    """Where the search ends, and of it what `_finished` says."""
+) -> tuple[PictureModel, Found, np.ndarray | None, float]:
+    """The model, where the search ends, and of it what `_finished` says."""
     if fitted.model.continuum is not None:
         free = freeform.search(fitted, values, limits, added)
-        return free.found, free.covariance, free.known
-    return _finished(in_order(search(fitted, values, limits, added, iterations), fitted.model))
+        fitted, free = freeform.refined(fitted, free, limits, added)
+        return fitted, free.found, free.covariance, free.known
+    found = in_order(search(fitted, values, limits, added, iterations), fitted.model)
+    return fitted, *_finished(found)
 
 
 def _finished(found: Found) -> tuple[Found, np.ndarray | None, float]:

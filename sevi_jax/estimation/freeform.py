@@ -26,8 +26,9 @@ from sevi_jax.model.picture_model import Evaluation, Model, PictureModel, Values
 
 ORDER_X, ORDER_BETA = 3, 2  # of the differences that are small
 _WINDOW = 3  # nodes on each side that share a variance
-_OWN = 3.0  # the window counts as so many numbers beside a node's own
-_ALL = 3.0  # all nodes count as so many beside those of the window
+_ALL = 0.3  # a variance that all share counts as so many nodes beside those of the window
+_LIKE = 1.0  # the same of beta's variances, taken as proportional to those of x
+_NEAR = 2.0  # pixels about a node over which x's variances are taken for that
 _FIRST_SCALE = 0.3  # of the differences
 _SMALLEST_SCALE, _LARGEST_SCALE = 1e-4, 20.0
 _BARRIER = 0.05  # of the logarithm of the density of directions, per node
@@ -39,6 +40,8 @@ _FIRST_ROUNDS = 3  # before variances are revised
 _INNER = 2  # steps of Newton's method in a round
 _UP, _DOWN = 2.0, 10.0  # most that x grows and falls in a step
 _ROUNDS = 60
+_MISSED = 1.0  # errors of I by which cubics may miss it
+_TOGETHER = 16  # intervals are halved in multiples of this
 _SETTLED = 0.3  # change of the objective in a round, and 6 times that of the scales
 _HALVINGS = 6
 _HALF_WIDTHS = 2.355  # full width at half maximum of a normal density, in sigma
@@ -47,26 +50,34 @@ _HALF_WIDTHS = 2.355  # full width at half maximum of a normal density, in sigma
 class Differences:
     """Differences of neighbouring values, normal with a variance that depends on the place.
 
+    Differences over nodes that are not evenly spaced are divided ones, times the power of the
+    spacing that makes those of a random walk equally large everywhere; a pixel apart they are the
+    plain ones.
+
     Args:
-        count: K, values.
+        nodes: where the values are, pixels, ``[K]``.
         order: of the differences.
-        own: how many numbers the window counts as beside a node's own; infinity: the node's own
-            number counts as one of the window alone.
-        scale: their standard deviation to begin with.
     """
 
-    def __init__(self, count: int, order: int, own: float, scale: float = _FIRST_SCALE):
-        self.own = own
-        self.weights = [(-1.0) ** (order - i) * math.comb(order, i) for i in range(order + 1)]
-        self.count, self.number = count, count - order
-        self.variance = np.full(self.number, scale**2)
+    def __init__(self, nodes: np.ndarray, order: int):
+        self.order = order
+        self.count, self.number = len(nodes), len(nodes) - order
+        at = np.array([nodes[i : i + self.number] for i in range(order + 1)])  # [order + 1, N]
+        spacing = (at[-1] - at[0]) / order
+        self.middle = at.mean(axis=0)
+        scale = math.factorial(order) * spacing ** (order - 0.5)
+        plain = [(-1.0) ** (order - i) * math.comb(order, i) for i in range(order + 1)]
+        even = np.isclose(np.diff(at, axis=0), 0.5).any(axis=0)
+        self.weights = np.where(even, scale / _products_of(at), np.array(plain)[:, None])
+        self.variance = np.full(self.number, _FIRST_SCALE**2)
+        self.worth = np.ones(self.number)  # how many numbers each variance rests on
 
     def of(self, values: np.ndarray) -> np.ndarray:
         """The differences, ``[K - order]``."""
-        return sum(
-            (w * values[i : i + self.number] for i, w in enumerate(self.weights)),
-            start=np.zeros(self.number),
-        )
+        found = np.zeros(self.number)
+        for i, w in enumerate(self.weights):
+            found += w * values[i : i + self.number]
+        return found
 
     def precision(self) -> np.ndarray:
         """Of the values, ``[K, K]``."""
@@ -77,31 +88,77 @@ class Differences:
                 found[k + i, k + j] += v * w / self.variance
         return found
 
-    def revise(self, values: np.ndarray, covariance: np.ndarray) -> float:
+    def spread(self, covariance: np.ndarray) -> np.ndarray:
+        """Variances of the differences of values with a covariance ``[K, K]``."""
+        found, k = np.zeros(self.number), np.arange(self.number)
+        for i, v in enumerate(self.weights):
+            for j, w in enumerate(self.weights):
+                found += v * w * covariance[k + i, k + j]
+        return found
+
+    def revise(
+        self, values: np.ndarray, covariance: np.ndarray, like: "Differences | None" = None
+    ) -> float:
         """Estimates the variances anew; returns the root mean square of their logarithms' change.
 
         Args:
             values: ``[K]``.
             covariance: of the values, ``[K, K]``.
+            like: others whose variances these are likely to be proportional to; all equal
+                without.
         """
-        k = np.arange(self.number)
-        left = sum(
-            v * w * covariance[k + i, k + j]
-            for i, v in enumerate(self.weights)
-            for j, w in enumerate(self.weights)
-        )
         square = self.of(values) ** 2
-        known = np.clip(1 - left / self.variance, 1e-3, 1.0)
+        known = np.clip(1 - self.spread(covariance) / self.variance, 1e-3, 1.0)
         window = np.ones(2 * _WINDOW + 1)
         near, near_known = (np.convolve(x, window, mode="same") for x in (square, known))
-        near = (near + _ALL * square.sum() / known.sum()) / (near_known + _ALL)
-        new = near
-        if np.isfinite(self.own):
-            new = (square + self.own * near) / (known + self.own)
-        new = np.clip(new, _SMALLEST_SCALE**2, _LARGEST_SCALE**2)
+        if like is None:
+            # a geometric mean, so that a few jumps do not make all differences likely
+            ratio = np.log(np.maximum(near, 1e-30) / near_known)
+            usual = np.exp(np.sum(near_known * ratio) / near_known.sum())
+            weight = _ALL
+        else:
+            usual = like.variance_at(self.middle)
+            usual = usual * np.sum(square / usual) / known.sum()
+            weight = _LIKE
+        self.worth = near_known + weight
+        new = np.clip((near + weight * usual) / self.worth, _SMALLEST_SCALE**2, _LARGEST_SCALE**2)
         change = np.sqrt(np.mean(known * np.log(new / self.variance) ** 2))
         self.variance = new
         return float(change)
+
+    def variance_at(self, r: np.ndarray) -> np.ndarray:
+        """Geometric means of the variances over a few pixels about some radii."""
+        near = np.abs(r[:, None] - self.middle) <= _NEAR
+        near[np.arange(len(r)), np.abs(r[:, None] - self.middle).argmin(axis=1)] = True
+        return np.exp(near @ np.log(self.variance) / near.sum(axis=1))
+
+    def moved(self, values: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+        """How a vector moves as the variances do within their own errors, ``[P, N]``.
+
+        A variance that rests on n numbers has a relative variance of 2 / n. The columns are
+        independent; neighbouring variances share most of what they rest on.
+
+        Args:
+            values: ``[K]``.
+            covariance: of the vector with the values, ``[P, K]``.
+        """
+        pull = self.of(values) / self.variance * np.sqrt(2 / self.worth)
+        found = np.zeros((len(covariance), self.number))
+        for i, w in enumerate(self.weights):
+            found += covariance[:, i : i + self.number] * (w * pull)
+        k = np.arange(self.number)
+        near = np.abs(k[:, None] - k) <= _WINDOW
+        return found @ (near / np.sqrt(near.sum(axis=0)))
+
+
+def _products_of(at: np.ndarray) -> np.ndarray:
+    """Products of the distances of every node from the others, ``[M, N]``."""
+    found = np.ones_like(at)
+    for i in range(len(at)):
+        for j in range(len(at)):
+            if i != j:
+                found[i] *= at[i] - at[j]
+    return found
 
 
 class Smooth:
@@ -125,8 +182,9 @@ class Smooth:
             slice(first + i * self.count, first + (i + 1) * self.count)
             for i in range(1, 1 + len(continuum.orders))
         ]
-        self.differences = [Differences(self.count, ORDER_X, _OWN)]
-        self.differences += [Differences(self.count, ORDER_BETA, np.inf) for _ in self.betas]
+        self.nodes = continuum.nodes
+        self.differences = [Differences(self.nodes, ORDER_X)]
+        self.differences += [Differences(self.nodes, ORDER_BETA) for _ in self.betas]
         top = max(continuum.orders, default=0)
         cosine = np.cos(np.linspace(0.0, np.pi, _ANGLES * top + 1))
         values = [legendre.legval(cosine, np.eye(n + 1)[n]) for n in continuum.orders]
@@ -237,10 +295,25 @@ class Smooth:
 
     def revise(self, vector: np.ndarray, covariance: np.ndarray) -> float:
         """Estimates all variances anew; returns the largest change."""
+        first = self.differences[0]
         return max(
-            differences.revise(vector[part], covariance[part, part])
+            differences.revise(
+                vector[part], covariance[part, part], None if differences is first else first
+            )
             for part, differences in zip(self.parts, self.differences, strict=True)
         )
+
+    def with_errors_of_scales(self, vector: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+        """The covariance with what the variances' own errors add to it, ``[P, P]``.
+
+        That is Kass and Steffey's first approximation (J. Am. Stat. Assoc. 84, 717, 1989). It
+        matters where the prior pulls hard: on flanks that it may have smoothed too much.
+        """
+        found = np.array(covariance)
+        for part, differences in zip(self.parts, self.differences, strict=True):
+            half = differences.moved(vector[part], covariance[:, part])
+            found += half @ half.T
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,15 +325,23 @@ class FoundFree:
         covariance: of the vector of the model, ``[P, P]``; None where the counts and the prior do
             not determine it.
         known: how many parameters the prior, and not the counts, determines.
+        smooth: what is known of the continuum besides the counts.
+        vector: of the search, ``[P]``.
     """
 
     found: Found
     covariance: np.ndarray | None
     known: float
+    smooth: Smooth
+    vector: np.ndarray
 
 
 def search(
-    picture: PictureModel, start: Values, limits: Limits, added: Sequence[Term] = ()
+    picture: PictureModel,
+    start: Values,
+    limits: Limits,
+    added: Sequence[Term] = (),
+    before: FoundFree | None = None,
 ) -> FoundFree:
     """Searches the most likely distribution.
 
@@ -269,9 +350,13 @@ def search(
         start: values to begin at; of the continuum they are not looked at.
         limits: of the shells beside it.
         added: terms on the deviance, of parameters beside the continuum.
+        before: a search of the same picture with other nodes, to go on from.
     """
     model = picture.model
-    smooth, vector = _begin(picture, start, added)
+    if before is None:
+        smooth, vector = _begin(picture, start, added)
+    else:
+        smooth, vector = _carried(before, model, start, added)
 
     def evaluate(vector):
         values = start.with_vector(smooth.amplitudes(vector), model)
@@ -291,13 +376,13 @@ def search(
         count += 1
         for _ in range(_HALVINGS):
             after = 0.5 * tried[1].deviance + smooth.penalty(trial)[0]
-            if after < before + 0.1 * _SETTLED:
+            if after < before + 0.5 * _SETTLED:
                 break
             trial = 0.5 * (vector + trial)
             tried = evaluate(trial)
             count += 1
         vector, (values, found) = trial, tried
-        if number < _FIRST_ROUNDS:
+        if before is None and number < _FIRST_ROUNDS:
             continue
         changed = smooth.revise(vector, inverse)
         if abs(before - after) < _SETTLED and changed < _SETTLED / 6:
@@ -307,9 +392,60 @@ def search(
     inverse = Scaled(information + smooth.penalty(vector)[2]).inverse()
     ended = Found(values, found, found.information, reason, count)
     if inverse is None:
-        return FoundFree(ended, None, 0.0)
+        return FoundFree(ended, None, 0.0, smooth, vector)
     known = model.size - float(np.sum(information * inverse))
-    return FoundFree(ended, smooth.pushed(vector, inverse), known)
+    inverse = smooth.with_errors_of_scales(vector, inverse)
+    return FoundFree(ended, smooth.pushed(vector, inverse), known, smooth, vector)
+
+
+def refined(
+    picture: PictureModel, free: FoundFree, limits: Limits, added: Sequence[Term] = ()
+) -> tuple[PictureModel, FoundFree]:
+    """The same search with nodes half a pixel apart about jumps of I, where there are any.
+
+    Args:
+        picture: data and model, which has a continuum.
+        free: its search.
+        limits: of the shells beside it.
+        added: terms on the deviance, of the vector of the model; with some nodes stay.
+    """
+    model = picture.model
+    assert model.continuum is not None
+    if added or free.found.reason is not Reason.CONVERGED or free.covariance is None:
+        return picture, free
+    halved = jumps(free, model)
+    if not halved:
+        return picture, free
+    continuum = dataclasses.replace(model.continuum, halved=halved)
+    model = dataclasses.replace(model, continuum=continuum)
+    start = dataclasses.replace(free.found.values, continuum=np.zeros(continuum.size))
+    finer = PictureModel(picture.data, model, start)
+    return finer, search(finer, start, limits, before=free)
+
+
+def jumps(free: FoundFree, model: Model) -> tuple[int, ...]:
+    """Intervals between nodes where cubics do not follow I to within its error.
+
+    A cubic through four values misses the one between them by 3 / 128 of the fourth difference.
+    """
+    continuum = model.continuum
+    assert continuum is not None
+    assert free.covariance is not None
+    if continuum.halved:
+        return ()
+    count = continuum.inner + 2  # nodes that are evenly spaced
+    first = model.beside.start
+    intensity = free.found.values.continuum[:count]
+    error = np.sqrt(np.diagonal(free.covariance)[first : first + count])
+    missed = 3 / 128 * np.abs(np.diff(intensity, 4)) / error[2:-2]
+    need = np.zeros(count - 1)
+    for i in range(6):  # the intervals about the middle node, three on each side
+        own = need[i : i + len(missed)]
+        np.maximum(own, missed[: len(own)], out=own)
+    number = int(np.sum(need > _MISSED))
+    # few different numbers of nodes: programs are compiled for each
+    number = min(-(-number // _TOGETHER) * _TOGETHER, len(need))
+    return tuple(int(i) for i in np.sort(np.argsort(-need)[:number]))
 
 
 def rings(free: FoundFree, continuum: Continuum, number: int) -> list[np.ndarray]:
@@ -373,6 +509,22 @@ def _begin(
     vector[smooth.x] = 0.5 * (np.log(counts) + level)
     for part in smooth.betas:
         vector[part] = 0.0
+    return smooth, vector
+
+
+def _carried(
+    before: FoundFree, model: Model, start: Values, added: Sequence[Term]
+) -> tuple[Smooth, np.ndarray]:
+    """The same as `_begin` from a search with other nodes."""
+    continuum, old = model.continuum, before.smooth
+    assert continuum is not None
+    nodes, at = continuum.nodes, old.nodes
+    smooth = Smooth(model, np.interp(nodes, at, old.held), old.level, added)
+    vector = start.vector(model).astype(np.float64)
+    for part, own in zip(smooth.parts, old.parts, strict=True):
+        vector[part] = np.interp(nodes, at, before.vector[own])
+    for new, own in zip(smooth.differences, old.differences, strict=True):
+        new.variance = np.exp(np.interp(new.middle, own.middle, np.log(own.variance)))
     return smooth, vector
 
 

@@ -36,11 +36,14 @@ class Continuum:
         reach: largest distance of a pixel from the origin, pixels.
         spacing: of the knots within it, pixels.
         orders: n of the free beta_n, ascending, each from 1 to 24.
+        halved: numbers of the intervals between knots within the picture, the first one from
+            -`spacing` to 0, that have a knot in their middle too, ascending.
     """
 
     reach: float
     spacing: float = 1.0
     orders: tuple[int, ...] = (2,)
+    halved: tuple[int, ...] = ()
 
     @functools.cached_property
     def inner(self) -> int:
@@ -52,7 +55,8 @@ class Continuum:
         """Nodes, ascending from one below 0 to beyond the picture, ``[K]`` pixels."""
         inside = np.arange(-1.0, self.inner + 1)
         beyond = self.inner + np.cumsum(_GROWTH ** np.arange(1.0, _OUTER + 1))
-        return self.spacing * np.concatenate([inside, beyond])
+        between = np.array(self.halved) - 0.5
+        return self.spacing * np.sort(np.concatenate([inside, between, beyond]))
 
     @property
     def count(self) -> int:
@@ -81,6 +85,14 @@ class Continuum:
             found[np.arange(len(r)), place - 1 + i] = np.sum(powers * local[:, i], axis=1)
         found[(r < 0) | (r > nodes[-2])] = 0.0
         return found
+
+    def means_at(self, r: np.ndarray) -> np.ndarray:
+        """Means of all splines from r - 1/2 to r + 1/2, for whole r, ``[len(r), K]``.
+
+        Knots are at multiples of half a pixel: Gauss's rule of two points in each half is exact.
+        """
+        offset = np.array([-0.25, 0.25])[:, None] + np.array([-0.25, 0.25]) / math.sqrt(3)
+        return sum(self.values_at(r + x) for x in offset.ravel()) / offset.size
 
     def integrals(self) -> np.ndarray:
         """Integral of every spline over r > 0, ``[K]`` pixels."""

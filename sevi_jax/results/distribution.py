@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -76,11 +77,9 @@ class Distribution:
         return part
 
     @functools.cached_property
-    def _place(self) -> np.ndarray:
-        """Numbers of the nodes that are shown: from r > 0 to the farthest pixel that is used."""
-        nodes = self._continuum.nodes
-        reach = self.fit.reach
-        return np.flatnonzero((nodes > 0) & (nodes <= max(reach, nodes[3])))
+    def _means(self) -> np.ndarray:
+        """What the values at nodes give as means over the pixels of `r`, ``[K, nodes]``."""
+        return self._continuum.means_at(self.r)
 
     @property
     def orders(self) -> tuple[int, ...]:
@@ -89,14 +88,16 @@ class Distribution:
 
     @functools.cached_property
     def r(self) -> np.ndarray:
-        """Radii, ``[K]`` pixels."""
-        return self._continuum.nodes[self._place]
+        """Radii, whole pixels up to the farthest pixel that is used, ``[K]``."""
+        return np.arange(1.0, max(math.floor(self.fit.reach), 2) + 1)
 
     @functools.cached_property
     def _values(self) -> np.ndarray:
         """I and I beta_n of every order, ``[1 + L, K]``."""
         values = self.fit.fitted.found.values.continuum
-        return values.reshape(1 + len(self.orders), -1)[:, self._place]
+        found = values.reshape(1 + len(self.orders), -1) @ self._means.T
+        found[0] = np.maximum(found[0], 0.0)  # cubics may undershoot beside a jump
+        return found
 
     @functools.cached_property
     def covariance(self) -> np.ndarray:
@@ -104,12 +105,11 @@ class Distribution:
 
         It is scaled by the dispersion of the fit.
         """
-        model = self.fit.fitted.model.model
-        first, count = model.beside.start, self._continuum.count
-        place = np.concatenate(
-            [first + i * count + self._place for i in range(1 + len(self.orders))]
-        )
-        found = self.fit.fitted.covariance[np.ix_(place, place)] * self.fit.dispersion
+        part, count = self.fit.fitted.model.model.beside, self._continuum.count
+        own = self.fit.fitted.covariance[part, part] * self.fit.dispersion
+        # rows of every order, then columns
+        half = np.concatenate([self._means @ rows for rows in own.reshape(-1, count, len(own))])
+        found = np.concatenate([self._means @ x for x in half.T.reshape(-1, count, len(half))]).T
         # an error of the value of one electron is common to all of them
         common = self._values.ravel() * self.fit.fitted.prepared.noise.gain_error
         return found + np.outer(common, common)

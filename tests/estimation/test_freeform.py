@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from sevi_jax.estimation.freeform import Differences, Smooth
-from sevi_jax.estimation.scoring import Quadratic
+from sevi_jax.estimation.freeform import Differences, FoundFree, Smooth, jumps
+from sevi_jax.estimation.scoring import Found, Quadratic, Reason
 from sevi_jax.model.continuum import Continuum
 from sevi_jax.model.means import Layout
-from sevi_jax.model.picture_model import Model
+from sevi_jax.model.picture_model import Model, Values
 from sevi_jax.physics.series import modes_for
 
 
@@ -82,7 +82,7 @@ def test_negative_densities_have_no_chance(smooth, vector):
 
 def test_gaussian_rings_are_smooth():
     # log I of a Gaussian ring is a parabola: all third differences are 0
-    differences = Differences(40, 3, np.inf)
+    differences = Differences(np.arange(40.0), 3)
     log_intensity = -0.5 * ((np.arange(40.0) - 17.3) / 2.6) ** 2
     np.testing.assert_allclose(differences.of(log_intensity), 0, atol=1e-10)
     assert np.abs(log_intensity @ differences.precision() @ log_intensity) < 1e-10
@@ -93,13 +93,62 @@ def test_scales_are_found_where_values_are_known():
     number = 400
     true = np.where(np.arange(number) < number / 2, 0.03, 0.6)
     values = np.cumsum(np.cumsum(rng.normal(size=number) * true))
-    differences = Differences(number, 2, np.inf)
+    differences = Differences(np.arange(number * 1.0), 2)
     exact = np.zeros((number, number))
     differences.revise(values, exact)
-    # 7 numbers of the window, and all together count as 3: for numbers that are known exactly the
-    # variance is (7 v + 3 mean) / 10, v being the mean of 7 squares of a relative error of 0.53
-    mean = np.mean(true**2)
+    # a window holds 7 numbers, and the geometric mean of all counts as 0.3; for numbers that are
+    # known exactly the variance is (7 v + 0.3 mean) / 7.3, v a mean of 7 squares, whose relative
+    # error is 0.53
+    mean = np.prod([0.03, 0.6])
     for half in (slice(0, 190), slice(205, None)):
-        expected = 0.7 * true[half][0] ** 2 + 0.3 * mean
+        expected = (7 * true[half][0] ** 2 + 0.3 * mean) / 7.3
         found = differences.variance[half].mean()
-        assert found == pytest.approx(expected, rel=0.25)  # 5 of its own standard deviations
+        assert found == pytest.approx(expected, rel=0.3)  # 3 of its own standard deviations
+
+
+def test_differences_over_half_pixels():
+    nodes = np.sort(np.concatenate([np.arange(30.0), [9.5, 10.5, 11.5]]))
+    parabola = 0.3 * (nodes - 4) ** 2 - nodes
+    differences = Differences(nodes, 3)
+    np.testing.assert_allclose(differences.of(parabola), 0, atol=1e-9)
+    # those of r^3 are 6 h^3 of evenly spaced nodes, here divided by the root of h
+    cubic = differences.of(nodes**3)
+    assert cubic[0] == pytest.approx(6.0)
+    even = np.flatnonzero(differences.middle == 10.25)
+    np.testing.assert_allclose(cubic[even], 6 * 0.5**2.5)
+    np.testing.assert_allclose(
+        parabola @ differences.precision() @ parabola,
+        np.sum(differences.of(parabola) ** 2 / differences.variance),
+        atol=1e-6,
+    )
+
+
+def test_errors_of_scales_are_those_of_an_estimate():
+    # one value each with a normal prior whose variance rests on n numbers: a posterior mean
+    # d v / (v + s) moves by d s / (v + s)^2 dv, and dv = v sqrt(2 / n)
+    differences = Differences(np.arange(5.0), 1)
+    differences.worth[:] = 8.0
+    differences.variance[:] = 2.0
+    values, covariance = np.array([0, 0, 3.0, 3.0, 3.0]), np.diag(np.full(5, 0.1))
+    moved = differences.moved(values, covariance)
+    shift = 0.1 * 3.0 / 2.0 * np.sqrt(2 / 8)  # covariance times pull, of both ends of the jump
+    expected = np.zeros((5, 5))
+    expected[1:3, 1:3] = [[1, -1], [-1, 1]]
+    np.testing.assert_allclose(moved @ moved.T, expected * shift**2, atol=1e-12)
+
+
+def test_nodes_are_halved_at_jumps_alone():
+    continuum = Continuum(40.0, 1.0, (2,))
+    model = Model((), Layout(modes_for(continuum.orders)), continuum)
+    nodes = continuum.nodes
+    ring = 1e5 * np.exp(-0.5 * ((nodes - 12) / 2.5) ** 2)
+    jump = np.where((nodes > 25) & (nodes < 33), 1e5, 1.0)
+    for intensity, edges in ((ring, ()), (ring + jump, (26, 33))):
+        values = Values((), continuum=np.concatenate([intensity, 0 * intensity]))
+        found = Found(values, None, np.zeros((0, 0)), Reason.CONVERGED, 1)
+        covariance = np.diag(np.full(model.size, 1e3**2))
+        halved = jumps(FoundFree(found, covariance, 0.0, None, np.zeros(0)), model)
+        # interval k ends at node k; they come in multiples of 16
+        assert len(halved) == (16 if edges else 0)
+        for edge in edges:
+            assert {edge - 1, edge, edge + 1} <= set(halved)

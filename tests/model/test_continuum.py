@@ -19,10 +19,28 @@ def _coefficients(continuum, density, betas):
     return np.concatenate(own)
 
 
+def test_means_over_pixels_are_integrals_of_the_splines():
+    continuum = Continuum(20.0, 1.0, (2,), halved=(0, 7, 8, 9, 15))
+    r = np.arange(1.0, 20)
+    step = 1e-3
+    offset = np.arange(-0.5 + step / 2, 0.5, step)
+    expected = np.mean([continuum.values_at(r + x) for x in offset], axis=0)
+    np.testing.assert_allclose(continuum.means_at(r), expected, atol=1e-6)
+
+
+def test_halved_intervals_have_a_node_in_their_middle():
+    plain, halved = Continuum(20.0), Continuum(20.0, halved=(0, 7))
+    assert set(halved.nodes) - set(plain.nodes) == {-0.5, 6.5}
+    assert halved.size == plain.size + 4
+    # both hold parabolas exactly
+    r = np.linspace(0.0, 18.0, 50)
+    np.testing.assert_allclose(halved.values_at(r) @ halved.nodes**2, r**2, atol=1e-9)
+
+
 @pytest.mark.parametrize("orders", [(2, 4), (1, 2)])
 def test_series_is_that_of_a_shell(orders):
     # two ways to one density: splines with Gauss's rule between knots, and `physics.series`
-    continuum = Continuum(90.0, 1.0, orders)
+    continuum = Continuum(90.0, 1.0, orders, halved=(48, 49, 53))
     grid = Grid(modes_for(continuum.orders), 0.5, 512, 1 / 12)
     betas = (0.9, 0.3)
     values = _coefficients(continuum, scipy.stats.norm(50.0, 3.0).pdf, betas)
