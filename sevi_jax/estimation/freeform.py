@@ -6,8 +6,10 @@ and beta_n, which a weak barrier keeps where the density of directions is positi
 differences of x (0 for Gaussian rings) and second ones of beta_n are normal numbers whose variance
 is a function of the radius. It is estimated from the counts by MacKay's fixed point (Neural
 Computation 4, 415, 1992): the sum of their squares in a window over how many of them the counts
-determine. Far below what the counts can see, log I is not drawn on by the rings beside: it is held,
-weakly, at a fraction of that.
+determine. Where these are few, the usual variance of all of them counts beside the window, and for
+beta_n the variance of x there, which is large where rings end. Far below what the counts can see,
+log I is not drawn on by the rings beside: it is held, weakly, at a fraction of that. Where I has
+jumps that cubics do not follow, nodes are half a pixel apart, and the search goes on with these.
 
 Every round evaluates all pixels once (deviance, score and Fisher information of the amplitudes),
 makes a few steps of Newton's method on that quadratic form, and revises the variances.
@@ -36,7 +38,6 @@ _ANGLES = 4  # per order, from 0 to pi
 _WEAK_X, _WEAK_BETA = 1e-6, 1e-3  # precision of x and beta themselves
 _UNSEEN = 5.0  # log I is held where I is below its error by so much
 _HELD = 8.0  # scale of that, per node
-_FIRST_ROUNDS = 3  # before variances are revised
 _INNER = 2  # steps of Newton's method in a round
 _UP, _DOWN = 2.0, 10.0  # most that x grows and falls in a step
 _ROUNDS = 60
@@ -341,7 +342,7 @@ def search(
     start: Values,
     limits: Limits,
     added: Sequence[Term] = (),
-    before: FoundFree | None = None,
+    earlier: FoundFree | None = None,
 ) -> FoundFree:
     """Searches the most likely distribution.
 
@@ -350,13 +351,13 @@ def search(
         start: values to begin at; of the continuum they are not looked at.
         limits: of the shells beside it.
         added: terms on the deviance, of parameters beside the continuum.
-        before: a search of the same picture with other nodes, to go on from.
+        earlier: a search of the same picture with other nodes, to go on from.
     """
     model = picture.model
-    if before is None:
+    if earlier is None:
         smooth, vector = _begin(picture, start, added)
     else:
-        smooth, vector = _carried(before, model, start, added)
+        smooth, vector = _carried(earlier, model, start, added)
 
     def evaluate(vector):
         values = start.with_vector(smooth.amplitudes(vector), model)
@@ -365,7 +366,7 @@ def search(
 
     values, found = evaluate(vector)
     reason, count = Reason.ITERATIONS, 1
-    for number in range(_ROUNDS):
+    for _ in range(_ROUNDS):
         before = 0.5 * found.deviance + smooth.penalty(vector)[0]
         trial, precision = _stepped(smooth, vector, values, found, model, limits)
         inverse = precision.inverse()
@@ -382,8 +383,6 @@ def search(
             tried = evaluate(trial)
             count += 1
         vector, (values, found) = trial, tried
-        if before is None and number < _FIRST_ROUNDS:
-            continue
         changed = smooth.revise(vector, inverse)
         if abs(before - after) < _SETTLED and changed < _SETTLED / 6:
             reason = Reason.CONVERGED
@@ -420,7 +419,7 @@ def refined(
     model = dataclasses.replace(model, continuum=continuum)
     start = dataclasses.replace(free.found.values, continuum=np.zeros(continuum.size))
     finer = PictureModel(picture.data, model, start)
-    return finer, search(finer, start, limits, before=free)
+    return finer, search(finer, start, limits, earlier=free)
 
 
 def jumps(free: FoundFree, model: Model) -> tuple[int, ...]:
@@ -513,16 +512,16 @@ def _begin(
 
 
 def _carried(
-    before: FoundFree, model: Model, start: Values, added: Sequence[Term]
+    earlier: FoundFree, model: Model, start: Values, added: Sequence[Term]
 ) -> tuple[Smooth, np.ndarray]:
     """The same as `_begin` from a search with other nodes."""
-    continuum, old = model.continuum, before.smooth
+    continuum, old = model.continuum, earlier.smooth
     assert continuum is not None
     nodes, at = continuum.nodes, old.nodes
     smooth = Smooth(model, np.interp(nodes, at, old.held), old.level, added)
     vector = start.vector(model).astype(np.float64)
     for part, own in zip(smooth.parts, old.parts, strict=True):
-        vector[part] = np.interp(nodes, at, before.vector[own])
+        vector[part] = np.interp(nodes, at, earlier.vector[own])
     for new, own in zip(smooth.differences, old.differences, strict=True):
         new.variance = np.exp(np.interp(new.middle, own.middle, np.log(own.variance)))
     return smooth, vector

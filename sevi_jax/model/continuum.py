@@ -92,7 +92,7 @@ class Continuum:
         Knots are at multiples of half a pixel: Gauss's rule of two points in each half is exact.
         """
         offset = np.array([-0.25, 0.25])[:, None] + np.array([-0.25, 0.25]) / math.sqrt(3)
-        return sum(self.values_at(r + x) for x in offset.ravel()) / offset.size
+        return np.mean([self.values_at(r + x) for x in offset.ravel()], axis=0)
 
     def integrals(self) -> np.ndarray:
         """Integral of every spline over r > 0, ``[K]`` pixels."""

@@ -7,7 +7,7 @@ from sevi_jax.estimation.freeform import Differences, FoundFree, Smooth, jumps
 from sevi_jax.estimation.scoring import Found, Quadratic, Reason
 from sevi_jax.model.continuum import Continuum
 from sevi_jax.model.means import Layout
-from sevi_jax.model.picture_model import Model, Values
+from sevi_jax.model.picture_model import Evaluation, Model, Values
 from sevi_jax.physics.series import modes_for
 
 
@@ -140,14 +140,16 @@ def test_errors_of_scales_are_those_of_an_estimate():
 def test_nodes_are_halved_at_jumps_alone():
     continuum = Continuum(40.0, 1.0, (2,))
     model = Model((), Layout(modes_for(continuum.orders)), continuum)
+    smooth = Smooth(model, np.zeros(continuum.count), 0.0)
+    nothing = np.zeros((0, 0))
     nodes = continuum.nodes
     ring = 1e5 * np.exp(-0.5 * ((nodes - 12) / 2.5) ** 2)
     jump = np.where((nodes > 25) & (nodes < 33), 1e5, 1.0)
     for intensity, edges in ((ring, ()), (ring + jump, (26, 33))):
         values = Values((), continuum=np.concatenate([intensity, 0 * intensity]))
-        found = Found(values, None, np.zeros((0, 0)), Reason.CONVERGED, 1)
+        found = Found(values, Evaluation(0.0, nothing, nothing), nothing, Reason.CONVERGED, 1)
         covariance = np.diag(np.full(model.size, 1e3**2))
-        halved = jumps(FoundFree(found, covariance, 0.0, None, np.zeros(0)), model)
+        halved = jumps(FoundFree(found, covariance, 0.0, smooth, nothing), model)
         # interval k ends at node k; they come in multiples of 16
         assert len(halved) == (16 if edges else 0)
         for edge in edges:
