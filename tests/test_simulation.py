@@ -11,6 +11,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
+import small
 
 from sevi_jax import simulation
 from sevi_jax.config import default_config
@@ -18,6 +19,12 @@ from sevi_jax.data.events import count_electrons, file_kind, read_truth
 from sevi_jax.errors import InputError
 
 FRACTION = 0.6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    with small.quick_compilation():
+        yield
 
 
 def small_config():
