@@ -11,10 +11,15 @@ import os
 import pathlib
 import socket
 from collections.abc import Iterator
-
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from typing import TYPE_CHECKING
 
 from sevi_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+# filelock is imported where something is locked: scripts/gpu_report.sh trains without locks, on
+# machines that may lack it.
 
 FILE_NAME = "process.lock"
 
@@ -32,6 +37,8 @@ def locked(folder: pathlib.Path, subject: object, does: str) -> Iterator[None]:
         InputError: another process holds the lock; the message names process and host.
         OSError: the folder cannot be made or written to.
     """
+    from filelock import Timeout
+
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
@@ -54,7 +61,9 @@ def locked(folder: pathlib.Path, subject: object, does: str) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _acquire(path: pathlib.Path) -> BaseFileLock:
+def _acquire(path: pathlib.Path) -> "BaseFileLock":
+    from filelock import FileLock, SoftFileLock, Timeout
+
     lock = FileLock(path, timeout=0, fallback_to_soft=False, on_acquired=_name_this_process)
     try:
         lock.acquire()
