@@ -47,3 +47,14 @@ def test_configurations_of_the_pages_exist():
         names |= set(re.findall(r"--config=(?:configs/)?(\w+)", text))
     assert names >= {"quick", "laptop", "double34"}
     assert [name for name in names if not (ROOT / f"configs/{name}.py").exists()] == []
+
+
+def test_scripts_of_the_pages_exist():
+    named = set()
+    for page in (ROOT / "README.md", *PAGES):
+        text = page.read_text(encoding="utf-8")
+        named |= set(re.findall(r"\bscripts/[\w/]+\.(?:py|sh)\b", text))
+        modules = re.findall(r"-m (scripts(?:\.\w+)+)", text)
+        named |= {name.replace(".", "/") + ".py" for name in modules}
+    assert len(named) > 15
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
