@@ -8,7 +8,8 @@ is a function of the radius. It is estimated from the counts by MacKay's fixed p
 Computation 4, 415, 1992): the sum of their squares in a window over how many of them the counts
 determine. Where these are few, the usual variance of all of them counts beside the window, and for
 beta_n the variance of x there, which is large where rings end. Far below what the counts can see,
-log I is not drawn on by the rings beside: it is held, weakly, at a fraction of that. Where I has
+log I is not drawn on by the rings beside: it is held, weakly, at a fraction of that; beside a
+background also beyond the picture, where the two are much the same. Where I has
 jumps that cubics do not follow, nodes are half a pixel apart, and the search goes on with these.
 
 Every round evaluates all pixels once (deviance, score and Fisher information of the amplitudes),
@@ -39,8 +40,13 @@ _WEAK_X, _WEAK_BETA = 1e-6, 1e-3  # precision of x and beta themselves
 _UNSEEN = 5.0  # log I is held where I is below its error by so much
 _HELD = 8.0  # scale of that, per node
 _INNER = 2  # steps of Newton's method in a round
+_HOLD = 6  # rounds in which a constant background stays where it began
+_FIRM = 1e9  # how much more precise it is made for that
+_FILLED = 50  # pixels of a ring whose mean is taken for a first background
+_BEYOND = 3.0  # scale of log I beyond the picture, where a background would do as well
 _UP, _DOWN = 2.0, 10.0  # most that x grows and falls in a step
 _ROUNDS = 60
+_DAMPINGS = (0.0, 1e-6, 1e-5, 1e-4)
 _MISSED = 1.0  # errors of I by which cubics may miss it
 _TOGETHER = 16  # intervals are halved in multiples of this
 _SETTLED = 0.3  # change of the objective in a round, and 6 times that of the scales
@@ -184,6 +190,11 @@ class Smooth:
             for i in range(1, 1 + len(continuum.orders))
         ]
         self.nodes = continuum.nodes
+        layout = model.layout
+        at = model.starts[-1] + len(layout.geometry)
+        self.constant = at if layout.background else None  # where a constant background lies
+        self.is_held = False  # whether that stays where it is
+        self.beyond = self.nodes > continuum.inner * continuum.spacing
         self.differences = [Differences(self.nodes, ORDER_X)]
         self.differences += [Differences(self.nodes, ORDER_BETA) for _ in self.betas]
         top = max(continuum.orders, default=0)
@@ -260,6 +271,11 @@ class Smooth:
         score[self.x] -= below / _HELD
         place = np.arange(self.x.start, self.x.stop)
         matrix[place, place] += (below < 0) / _HELD**2
+        if self.constant is not None:
+            far = np.where(self.beyond, vector[self.x] - self.held, 0.0) / _BEYOND
+            value += 0.5 * float(far @ far)
+            score[self.x] -= far / _BEYOND
+            matrix[place, place] += self.beyond / _BEYOND**2
         for term in self.added:
             amount, slope, curvature = term.evaluate(vector)
             value += 0.5 * amount
@@ -284,7 +300,7 @@ class Smooth:
 
     def share(self, vector: np.ndarray, step: np.ndarray) -> float:
         """The share of a step that keeps x in reach and densities of directions positive."""
-        along = step[self.x]
+        along = step[self.x][~self.beyond]
         share = 1 / max(1.0, along.max() / _UP, -along.min() / _DOWN)
         if self.betas:
             density = 1 + self.directions.T @ self.beta(vector)
@@ -366,8 +382,9 @@ def search(
 
     values, found = evaluate(vector)
     reason, count = Reason.ITERATIONS, 1
-    for _ in range(_ROUNDS):
+    for number in range(_ROUNDS):
         before = 0.5 * found.deviance + smooth.penalty(vector)[0]
+        smooth.is_held = smooth.constant is not None and number < _HOLD
         trial, precision = _stepped(smooth, vector, values, found, model, limits)
         inverse = precision.inverse()
         if inverse is None:
@@ -384,11 +401,11 @@ def search(
             count += 1
         vector, (values, found) = trial, tried
         changed = smooth.revise(vector, inverse)
-        if abs(before - after) < _SETTLED and changed < _SETTLED / 6:
+        if not smooth.is_held and abs(before - after) < _SETTLED and changed < _SETTLED / 6:
             reason = Reason.CONVERGED
             break
     _, information = smooth.pulled(vector, found.score, found.information)
-    inverse = Scaled(information + smooth.penalty(vector)[2]).inverse()
+    inverse = _factorised(information + smooth.penalty(vector)[2]).inverse()
     ended = Found(values, found, found.information, reason, count)
     if inverse is None:
         return FoundFree(ended, None, 0.0, smooth, vector)
@@ -505,10 +522,29 @@ def _begin(
     level = math.log(max(float(counts.mean()), 1e-3))
     smooth = Smooth(model, np.log(error / _UNSEEN), level, added)
     vector = start.vector(model).astype(np.float64)
+    if smooth.constant is not None:
+        # what is left where the fewest counts are, and the continuum above it
+        filled = pixels > _FILLED
+        flat = float((counts / whole * width)[filled].min()) if filled.any() else 0.0
+        vector[smooth.constant] = flat
+        counts = np.maximum(counts - flat * whole / width, 0.1 * counts)
     vector[smooth.x] = 0.5 * (np.log(counts) + level)
     for part in smooth.betas:
         vector[part] = 0.0
     return smooth, vector
+
+
+def _factorised(matrix: np.ndarray) -> Scaled:
+    """A precision, with so much more on its diagonal as rounding may have taken.
+
+    The information is a sum in single precision, and orders above 2 are hardly told from one
+    another near the centre.
+    """
+    for damping in _DAMPINGS:
+        found = Scaled(matrix, damping)
+        if found.factor is not None:
+            break
+    return found
 
 
 def _carried(
@@ -541,12 +577,19 @@ def _stepped(
         slope = found.score - found.information @ (smooth.amplitudes(new) - at)
         score, information = smooth.pulled(new, slope, found.information)
         _, pull, curvature = smooth.penalty(new)
-        precision = Scaled(information + curvature)
+        if smooth.is_held and smooth.constant is not None:
+            information[smooth.constant, smooth.constant] *= _FIRM
+        precision = _factorised(information + curvature)
         step = precision.solve(score + pull)
         if step is None:
             break
+        far = step[smooth.x][smooth.beyond]
+        step[smooth.x][smooth.beyond] = np.clip(far, -_UP, _UP)
         share = min(smooth.share(new, step), 1 / reach_of_step(new, step, model))
         new = new + share * step
+        if smooth.constant is not None and vector[smooth.constant] >= 0:
+            # a negative one and a higher continuum are much the same for a step too long
+            new[smooth.constant] = max(new[smooth.constant], 0.0)
         kept = inside(values.with_vector(new, model), model, limits)
         new = kept.vector(model)
     return new, precision
