@@ -103,7 +103,7 @@ def sum_rings(data: Data, values: Values, modes: tuple[int, ...], sigma: float) 
     thin = Values(
         (np.array([100.0 * sigma, sigma, 1.0] + [0.0] * (len(modes) - 1)),), values.geometry
     )
-    picture = PictureModel(data, model, thin)
+    picture = PictureModel(data, model, thin, exact=False)
     grid = dataclasses.replace(picture.grid, modes=modes)
     blocks, cell = picture.sorted.blocks, picture.sorted.cell
     starts = np.flatnonzero(np.diff(cell[:blocks], prepend=-1))

@@ -18,7 +18,16 @@ from sevi_jax.estimation.needless import without_needless
 from sevi_jax.estimation.origin import find_edge_origin, find_origin
 from sevi_jax.estimation.positivity import Positivity
 from sevi_jax.estimation.preparing import Prepared, prepare
-from sevi_jax.estimation.scoring import Found, Limits, Quadratic, Reason, Term, covariance, search
+from sevi_jax.estimation.scoring import (
+    Found,
+    Limits,
+    Quadratic,
+    Reason,
+    Term,
+    covariance,
+    foreseen,
+    search,
+)
 from sevi_jax.model import geometry as geo
 from sevi_jax.model.components import Shell
 from sevi_jax.model.continuum import Continuum
@@ -35,6 +44,7 @@ _WIDEST_START = 0.03  # of half a picture: a shell that is looked for does not c
 _FIRST_TAIL = 0.7  # of sigma, in either direction: where the search for a tail begins
 _FIRST_LOOK = 3  # shells that the origin is found from where their number is free
 _IDLE = 0.01  # of all electrons: a shell with fewer may be one that was not found
+_FEW, _HOPEFUL = 4, 3  # evaluations of every start, and how many of them are followed
 _SEEN = 10.0  # standard errors: or is seen beyond doubt
 _MOVED = 0.3  # pixels of the rebinned picture: then shells are looked for again
 _UNLIKELY = 1e-3  # p-value, or 1 less it, at which the noise is looked at
@@ -295,6 +305,7 @@ def fit_picture(
         added.append(Positivity(model))
     if layout.efficiency:
         added.append(EvenRings(prepared.data, model, values.geometry[:2]))
+    values = _nearer(PictureModel(prepared.data, model, values), values, limits, added)
     while True:
         fitted = PictureModel(prepared.data, model, values)
         # where shells may still be left out the search need not end
@@ -345,6 +356,14 @@ def _prepared(
             f"{_FEWEST_PIXELS} x {_FEWEST_PIXELS} to fit"
         )
     return prepared, request, geometry
+
+
+def _nearer(fitted: PictureModel, values: Values, limits: Limits, added: list[Term]) -> Values:
+    """A start nearer to the end, by a quick search, where pixels are many and integrated over."""
+    if not (fitted.bands and fitted.sorted.chunks):
+        return values
+    quick = PictureModel(fitted.data, fitted.model, values, exact=False)
+    return search(quick, values, limits, added, _LAST_SEARCH, tolerance=0.3).values
 
 
 def _searched(
@@ -567,10 +586,13 @@ class Start:
         if self.request.count_is_free:
             return best
         # rings are too coarse for shells within a pixel of each other: one is found, and nothing
+        fewest = _IDLE * float(self.data.counts.sum())
         again = [
-            search(picture, v, limits, iterations=15, tolerance=1.0)
-            for v in _with_halves(best, model, _IDLE * float(self.data.counts.sum()))
+            search(picture, v, limits, iterations=_FEW, tolerance=1.0)
+            for v in _with_halves(best, model, fewest)
         ]
+        hopeful = sorted(again, key=foreseen)[:_HOPEFUL]
+        again = [search(picture, x.values, limits, iterations=15, tolerance=1.0) for x in hopeful]
         return min([best, *again], key=lambda x: x.evaluation.deviance)
 
     def _values(

@@ -128,35 +128,32 @@ def judge(
         covariance: of the vector, ``[P, P]``.
         known: how many parameters a prior, and not the counts, determines.
     """
-    frame, layout = picture.frame(values), picture.model.layout
     # the likelihood is continued below a floor that is too high for a p-value
+    frame = picture.frame(values)
     frame = dataclasses.replace(frame, floor=frame.floor * (_FLOOR / FLOOR))
     explicit = list(picture.explicit(values))
-    chunks = picture.sorted.chunks if layout.nodes == 1 else []
-    total, slopes = picture.series(values) if chunks else (np.zeros((0, 1)), [])
-    on_grid = on_device(total)
-    first = [_first_pass(on_grid, frame, chunk, layout) for chunk in chunks]
     pixels = [_first_of_pixels(*part, frame.floor) for part in explicit]
+    size = len(covariance)
+    projected = sum((np.asarray(p[3], np.float64) for p in pixels), np.zeros(size))
+    first, slopes, series, layout = [], [], None, picture.model.layout
+    if picture.sorted.chunks:
+        total, slopes = picture.series(values)
+        series = on_device(total)
+        first = [_first_pass(series, frame, chunk, layout) for chunk in picture.sorted.chunks]
+        projected += picture.contract_score([p[3] for p in first], [p[4] for p in first], slopes)
     half, one, two = (
         sum(float(np.asarray(p[i], np.float64).sum()) for p in (*first, *pixels)) for i in range(3)
     )
-    size = len(covariance)
-    projected = sum((np.asarray(p[3], np.float64) for p in pixels), np.zeros(size))
-    if chunks:
-        projected += picture.contract_score([p[3] for p in first], [p[4] for p in first], slopes)
     b = covariance @ projected
     of_pixels = [_second_of_pixels(*part, frame.floor, np.float32(b)) for part in explicit]
     weighted = sum((np.asarray(x, np.float64) for x in of_pixels), np.zeros((size, size)))
-    if chunks:
-        shells = picture.model.starts[-1]
-        directional = np.zeros(total.shape, np.float32)
-        for i, slope in enumerate(slopes):
-            directional += slope @ b[picture.model.part(i)].astype(np.float32)
-        own = b[shells:].astype(np.float32)
-        along = on_device(directional)
+    if picture.sorted.chunks:
+        parts = zip(slopes, picture.model.starts, strict=False)
+        along = sum(x @ b[start : start + x.shape[-1]].astype(np.float32) for x, start in parts)
+        own, along = b[picture.model.starts[-1] :].astype(np.float32), on_device(along)
         second = [
-            _second_pass(on_grid, frame, c, along, own, *p[5:], layout)
-            for c, p in zip(chunks, first, strict=True)
+            _second_pass(series, frame, chunk, along, own, *p[5:], layout)
+            for chunk, p in zip(picture.sorted.chunks, first, strict=True)
         ]
         weighted += picture.contract_information(second, slopes)
     expected = one - 0.5 * float(np.einsum("ij,ji->", weighted, covariance))

@@ -19,7 +19,7 @@ import scipy.special
 
 from sevi_jax.estimation.dispersion import overdispersion
 from sevi_jax.estimation.residuals import residual_of
-from sevi_jax.estimation.scoring import Found, Limits, Scaled, Term, covariance, search
+from sevi_jax.estimation.scoring import Found, Limits, Term, covariance, foreseen, search
 from sevi_jax.model.picture_model import PictureModel
 
 _FALSE_ALARMS = 1000  # pictures in one of which a shell that is not there stays
@@ -53,7 +53,7 @@ def without_needless(
         most = _worth(picture, found)
         for shells in _pairs(picture, found):
             fewer, tried = _searched(picture, found, shells, limits, added, _FEW)
-            if _least(tried) - found.evaluation.deviance > _HOPELESS * most:
+            if foreseen(tried) - found.evaluation.deviance > _HOPELESS * most:
                 continue
             tried = search(fewer, tried.values, limits, added)
             if tried.evaluation.deviance - found.evaluation.deviance < most:
@@ -80,13 +80,6 @@ def _searched(
     model = dataclasses.replace(picture.model, shells=picture.model.shells[: len(shells)])
     fewer = PictureModel(picture.data, model, values)
     return fewer, search(fewer, values, limits, added, iterations)
-
-
-def _least(found: Found) -> float:
-    """The deviance that a search seems to end at."""
-    score = found.evaluation.score
-    step = Scaled(found.information).solve(score)
-    return found.evaluation.deviance - (0.0 if step is None else float(score @ step))
 
 
 def _worth(picture: PictureModel, found: Found) -> float:

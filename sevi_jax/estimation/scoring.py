@@ -279,6 +279,13 @@ def _at_limits(values: Values, model: Model, limits: Limits) -> bool:
     return False
 
 
+def foreseen(found: Found) -> float:
+    """The deviance that a search seems to end at."""
+    score = found.evaluation.score
+    step = Scaled(found.information).solve(score)
+    return found.evaluation.deviance - (0.0 if step is None else float(score @ step))
+
+
 def covariance(found: Found) -> np.ndarray | None:
     """Covariance of the vector, ``[P, P]``, or None where the counts do not determine it."""
     return Scaled(found.information).inverse()

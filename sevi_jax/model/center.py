@@ -29,7 +29,7 @@ from sevi_jax.model.means import (
     lagrange_taps,
     noise,
 )
-from sevi_jax.model.pixels import Chunk
+from sevi_jax.model.pixels import Chunk, Pixels
 from sevi_jax.physics.series import Kind, series_at
 
 SIDE = 9  # pixels along each side of the central block
@@ -213,17 +213,8 @@ class Center:
     nodes: int
 
 
-def gather(
-    inside: np.ndarray,
-    row: np.ndarray,
-    column: np.ndarray,
-    counts: np.ndarray,
-    exposure: np.ndarray,
-    off: np.ndarray | None,
-    noise: np.ndarray | None,
-    width: float,
-) -> Center:
-    """Takes the central pixels out of flat arrays ``[N]``; `width` is of the narrowest shell."""
+def gather(inside: np.ndarray, pixels: Pixels, width: float) -> Center:
+    """Takes the central pixels out of all, ``[N]``; `width` is of the narrowest shell."""
     place = np.flatnonzero(inside)
     missing = SIDE * SIDE - len(place)
 
@@ -231,11 +222,8 @@ def gather(
         taken = np.append(values[place], np.full(missing, empty))
         return jnp.asarray(taken[None], jnp.float32)
 
-    far = 100.0 + np.abs(row).max()
-    without, spread = (None if x is None else padded(x) for x in (off, noise))
+    far = 100.0 + np.abs(pixels.row).max()
+    rest = (None if x is None else padded(x) for x in pixels[2:])
     nothing = jnp.zeros(1, jnp.int32)
-    chunk = Chunk(
-        padded(row, far), padded(column, far), padded(counts), padded(exposure), without, spread,
-        nothing,
-    )  # fmt: skip
+    chunk = Chunk(padded(pixels.row, far), padded(pixels.column, far), *rest, nothing)  # pyright: ignore
     return Center(chunk, place, _NODES[int(width < _NARROW)])

@@ -55,17 +55,19 @@ class Grid:
         step: h, pixels.
         points: G.
         variance: of the blur that stands for the pixel's width (and of a known one), pixels^2.
+        start: where it begins, but for a point before, pixels.
     """
 
     modes: tuple[int, ...]
     step: float
     points: int
     variance: float
+    start: float = 0.0
 
     @functools.cached_property
     def distances(self) -> np.ndarray:
         """``[G]`` pixels."""
-        return (np.arange(self.points) - 1.0) * self.step
+        return self.start + (np.arange(self.points) - 1.0) * self.step
 
 
 def begin_series(
@@ -77,7 +79,7 @@ def begin_series(
     begun = ring_series(lengths, amplitudes, kind, grid.variance)
 
     def end():
-        columns = begun.on_grid(grid.step, grid.points)
+        columns = begun.on_grid(grid.distances)
         series = columns[..., shell.lengths :] @ amplitudes.astype(np.float32)
         return series, columns
 

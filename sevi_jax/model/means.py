@@ -76,6 +76,7 @@ class Frame:
         floor: the likelihood is continued below this mean.
         half: half of the longer side of the picture, pixels: the unit of background terms.
         step: h of the grid.
+        start: where the grid begins, pixels; 0 but for bands of pixels that are integrated over.
     """
 
     geometry: jax.Array
@@ -85,6 +86,7 @@ class Frame:
     floor: jax.Array
     half: jax.Array
     step: jax.Array
+    start: jax.Array
 
 
 def smooth_terms(row: jax.Array, column: jax.Array, number: int) -> list[jax.Array]:

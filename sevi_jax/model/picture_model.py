@@ -17,7 +17,7 @@ from sevi_jax.model import geometry as geo
 from sevi_jax.model.components import Grid, Shell, begin_series
 from sevi_jax.model.continuum import Continuum
 from sevi_jax.model.means import EFFICIENCY_TERMS, Frame, Layout, chunk_means, evaluate_chunk
-from sevi_jax.model.pixels import CHUNK_BLOCKS, LANES, Chunk, Pixels, Sorted, sort_pixels
+from sevi_jax.model.pixels import LANES, Chunk, Pixels, Sorted, sort_pixels
 
 _PIXEL_VARIANCE = 1 / 12  # pixels^2, of a uniform density over a pixel
 FLOOR = 1e-4  # of the mean count: the likelihood is continued below
@@ -29,11 +29,19 @@ _FINER = 0.7  # of its step: where a finer grid is needed, pixels are sorted aga
 # Pixels of shells narrower than this are integrated over, with so many nodes along each side.
 _NODES = ((1.25, 3), (0.5, 4), (0.25, 8))
 _WIDE_STEPS = {3: 0.1, 4: 0.06, 8: 0.04}  # of the grid, pixels, by the number of nodes
-# Of a picture whose pixels are integrated over, all in pixels: widths of a block's cell, how far
-# around it the block sees, and how far the geometry may move before pixels are sorted again.
+# Of the pixels that are integrated over, all in pixels: widths of a block's cell, how far around it
+# the block sees, and how far the geometry may move before pixels are sorted again.
 _WIDE_CELLS = (0.25, 0.5, 1.0)
 _WIDE_REACH = 0.85
 _WIDE_SHIFT = 0.1
+# They lie about the edge of a narrow shell: so many sigma and pixels to either side of R; inside
+# the edge the density falls as the root of the distance, and 5 pixels from it a blur of a pixel's
+# width stands for the pixel to 1e-5.
+_BAND_SIGMAS, _BAND_INSIDE, _BAND_OUTSIDE = 6.0, 5.0, 1.0
+_BAND_TAILS, _LONGEST_BAND = 8.0, 12.0  # of a skewed shell, and pixels, on the side of its tail
+_FEW_PIXELS = 8192  # of a smaller picture all are
+_BAND_MARGIN = 1.5  # pixels that a radius may move before pixels are sorted again
+_BAND_POINTS = 512  # programs are compiled for multiples of it, points of the grid of a band
 _KEPT = 2**27  # bytes of matrices that are kept as long as the geometry does not move
 _MANY = 3  # sets of matrices are kept
 _matrices: dict[tuple, list[jax.Array]] = {}
@@ -198,8 +206,34 @@ class Evaluation:
     information: np.ndarray
 
 
+@dataclasses.dataclass
+class Band:
+    """Pixels about the edges of narrow shells, which are integrated over.
+
+    Attributes:
+        low, high: distances that they lie in, pixels.
+        index: which of the pixels used, ``[n]``.
+        layout: of the model, for `wide`.
+        grid: of the sharp series.
+        sorted: the pixels.
+        matrices: kept ones, of `wide.matrix`.
+    """
+
+    low: float
+    high: float
+    index: np.ndarray
+    layout: Layout
+    grid: Grid
+    sorted: Sorted
+    matrices: list[jax.Array] | None = None
+
+
 class PictureModel:
     """Data and model together; holds the pixels sorted for a geometry.
+
+    Pixels are of three kinds. To most of them a normal blur stands for their width. Those about the
+    edges of narrow shells are integrated over (`bands`), and so are those about the centre where a
+    shell reaches it (`center`).
 
     Args:
         data: the picture.
@@ -217,76 +251,123 @@ class PictureModel:
     def _sort(self, values: Values) -> None:
         data = self.data
         self.slow = self._is_slow(values)
-        step, nodes = self._grid_for(values)
-        reach, cells, chunk_blocks = 0, 1, CHUNK_BLOCKS
-        if nodes > 1:
-            reach = int(np.ceil(_WIDE_REACH / step))
-            # cells of so many pixels that a block of them is filled
-            width = LANES * np.hypot(*data.counts.shape) / data.counts.size
-            cells = max(1, round(min(w for w in _WIDE_CELLS if w >= min(width, 1.0)) / step))
-            chunk_blocks = wide.CHUNK_BLOCKS
-        layout = dataclasses.replace(self.model.layout, nodes=nodes, reach=reach, cells=cells)
-        self.model = dataclasses.replace(self.model, layout=layout)
+        step = self._step_for(values)
         row, column = data.middles
         distance = ideal_distance(row, column, values.geometry)
         used = data.exposure.ravel() > 0
         if not used.all():
             row, column, distance = row[used], column[used], distance[used]
         self.used = used
-        counts, exposure = data.counts.ravel()[used], data.exposure.ravel()[used]
-        off, noise = (None if x is None else x.ravel()[used] for x in (data.off, data.noise))
+        fields = (
+            None if x is None else x.ravel()[used]
+            for x in (data.counts, data.exposure, data.off, data.noise)
+        )
+        pixels = Pixels(row, column, *fields)
+        self.floor = FLOOR * max(float(pixels.counts.mean()), 1e-30)
         self.center = None
-        self.outside = np.ones(len(row), bool)
+        outside = np.ones(len(row), bool)
         if self.slow:
             inside = center.central(row, column, values.geometry)
             if inside.any():
-                self.center = center.gather(
-                    inside, row, column, counts, exposure, off, noise,
-                    min((v[1] for v in values.shells), default=np.inf),
-                )  # fmt: skip
-                self.outside = out = ~inside
-                distance, row, column = distance[out], row[out], column[out]
-                counts, exposure = counts[out], exposure[out]
-                off, noise = (None if x is None else x[out] for x in (off, noise))
+                width = min((v[1] for v in values.shells), default=np.inf)
+                self.center = center.gather(inside, pixels, width)
+                outside = ~inside
+
+        def sort(index, *options):
+            return sort_pixels(distance[index], pixels.at(index), *options)
+
+        self.nodes = self._nodes_for(values)
+        self.bands = []
         # the same for all origins inside the picture: programs are compiled for it
-        reach_of_all = max(float(distance.max()), float(np.hypot(*data.counts.shape)))
-        more = 16 if nodes == 1 else 16 + wide.window_points(layout)
-        points = int(np.ceil((reach_of_all / step + more) / 512)) * 512
-        pixels = Pixels(row, column, counts, exposure, off, noise)
-        self.sorted: Sorted = sort_pixels(distance, pixels, step, points, cells, chunk_blocks)
+        reach = max(float(distance.max()), float(np.hypot(*data.counts.shape)))
+        joined = _joined_bands(self._bands_for(values), _BAND_MARGIN)
+        if joined and len(row) < _FEW_PIXELS:  # one program is quicker than two then
+            joined = [(0.0, reach + 1)]
+        for low, high in joined:
+            index = np.flatnonzero(outside & (distance >= low) & (distance < high))
+            if len(index):
+                self.bands.append(self._band(low, high, index, sort))
+                outside[index] = False
+        points = int(np.ceil((reach / step + 16) / 512)) * 512
+        self.rest = np.flatnonzero(outside)
+        self.sorted: Sorted = sort(self.rest, step, points)
         self.sorted_geometry = np.array(values.geometry)
-        variance = data.variance if nodes == 1 else self._sharp_variance
-        self.grid = Grid(self.model.layout.modes, step, points, variance)
-        self._matrices: list[jax.Array] | None = None
-        self.floor = FLOOR * max(float(counts.mean()), 1e-30)
+        self.grid = Grid(self.model.layout.modes, step, points, data.variance)
+
+    def _band(self, low: float, high: float, index: np.ndarray, sort) -> Band:
+        step, modes = _WIDE_STEPS[self.nodes], self.model.layout.modes
+        reach = int(np.ceil(_WIDE_REACH / step))
+        # cells of so many pixels that a block of them is filled
+        shape = self.data.counts.shape
+        width = LANES * np.hypot(*shape) / (shape[0] * shape[1])
+        cells = max(1, round(min(w for w in _WIDE_CELLS if w >= min(width, 1.0)) / step))
+        layout = dataclasses.replace(self.model.layout, nodes=self.nodes, reach=reach, cells=cells)
+        start = max(low - (reach + 2) * step, 0.0)
+        points = (high - start) / step + 16 + wide.window_points(layout)
+        points = int(np.ceil(points / _BAND_POINTS)) * _BAND_POINTS
+        return Band(
+            low, high, index, layout, Grid(modes, step, points, self._sharp_variance, start),
+            sort(index, step, points, start, cells, wide.CHUNK_BLOCKS),
+        )  # fmt: skip
 
     def ensure_sorted(self, values: Values, shift: float = 0.25) -> None:
         """Sorts again where the geometry has moved a pixel by over `shift` steps of the grid."""
         away = values.geometry - self.sorted_geometry
         reach = self.data.half
         moved = np.hypot(away[0], away[1]) + reach * np.abs(away[3:]).sum()
-        step, nodes = self._grid_for(values)
-        too_coarse = step < _FINER * self.grid.step or nodes > self.model.layout.nodes
-        limit = shift * self.grid.step if self.model.layout.nodes == 1 else _WIDE_SHIFT
-        if moved > limit or too_coarse or (self._is_slow(values) > self.slow):
+        limit = min(shift * self.grid.step, _WIDE_SHIFT if self.bands else np.inf)
+        if (
+            moved > limit
+            or self._step_for(values) < _FINER * self.grid.step
+            or self._nodes_for(values) > self.nodes
+            or self._is_slow(values) > self.slow
+            or not self._are_in_bands(values)
+        ):
             self._sort(values)
 
-    def _grid_for(self, values: Values) -> tuple[float, int]:
-        """Step of the grid and nodes along each side of a pixel that some shells need."""
+    def _step_for(self, values: Values) -> float:
+        """Step of the grid that some shells need."""
         narrowest = min((v[1] for v in values.shells), default=10.0)
-        # beside a continuum, whose nodes are a pixel apart, the blur stands for a pixel's width
-        exact = self.exact and self.model.continuum is None
-        nodes = max([1, *(number for width, number in _NODES if narrowest < width and exact)])
         width, least = np.hypot(narrowest, np.sqrt(self.data.variance)), _SMALLEST_STEP
         largest = _SLOW_STEP if self._is_slow(values) else _LARGEST_STEP
         if self.model.continuum is not None:
             largest = self.model.continuum.spacing / _CELLS_PER_KNOT
         step = max(width / _CELLS_PER_SIGMA, least)
-        # few different steps: programs are compiled for the size of the grid
-        if nodes > 1:
-            return _WIDE_STEPS[nodes], nodes
+        # few different steps: what is kept for one serves many pictures
         step = _STEPS_LIKE ** np.floor(np.log(step) / np.log(_STEPS_LIKE))
-        return float(min(max(step, least), largest)), nodes
+        return float(min(max(step, least), largest))
+
+    def _nodes_for(self, values: Values) -> int:
+        """Nodes along each side of the pixels of bands; 1 where there are none."""
+        # beside a continuum, whose nodes are a pixel apart, the blur stands for a pixel's width
+        if not self.exact or self.model.continuum is not None:
+            return 1
+        narrowest = min((v[1] for v in values.shells), default=10.0)
+        return max([1, *(number for width, number in _NODES if narrowest < width)])
+
+    def _bands_for(self, values: Values) -> list[tuple[float, float]]:
+        """Distances from the centre, low and high, about every narrow shell's edge."""
+        found = []
+        if self._nodes_for(values) == 1:
+            return found
+        for shell, v in zip(self.model.shells, values.shells, strict=True):
+            if v[1] < _NODES[0][0]:
+                tail = v[2] if shell.lengths == 3 else 0.0
+                long = min(_BAND_TAILS * abs(tail), _LONGEST_BAND)
+                inside, outside = (long, 0.0) if tail < 0 else (0.0, long)
+                own = _BAND_SIGMAS * v[1]
+                inside, outside = own + _BAND_INSIDE + inside, own + _BAND_OUTSIDE + outside
+                found.append((max(v[0] - inside, 0.0), v[0] + outside))
+        return found
+
+    def _are_in_bands(self, values: Values) -> bool:
+        """Whether the pixels that these values need to be integrated over are."""
+        reach = self.sorted.step * self.sorted.points
+        return all(
+            any(band.low <= low and high <= band.high for band in self.bands)
+            for low, high in self._bands_for(values)
+            if low < reach
+        )
 
     def _is_slow(self, values: Values) -> bool:
         """Whether a shell reaches the pixels about the centre."""
@@ -306,11 +387,13 @@ class PictureModel:
         layout = self.model.layout
         return center.means(series, slopes, frame, self.center.chunk, layout, self.center.nodes)
 
-    def frame(self, values: Values) -> Frame:
-        """All that is not a shell, for the device."""
+    def frame(self, values: Values, grid: Grid | None = None) -> Frame:
+        """All that is not a shell, for the device; on the grid of most pixels, or of a band."""
+        grid = grid or self.grid
         every = (
             values.geometry, values.background, values.efficiency,
-            values.off_scale - self.data.off_scale, self.floor, self.data.half, self.grid.step,
+            values.off_scale - self.data.off_scale, self.floor, self.data.half, grid.step,
+            grid.start,
         )  # fmt: skip
         return Frame(*(jnp.asarray(x, jnp.float32) for x in every))
 
@@ -322,10 +405,13 @@ class PictureModel:
     def _parts(self, values: Values):
         return zip(self.model.components, values.components, strict=True)
 
-    def series(self, values: Values) -> tuple[np.ndarray, list[np.ndarray]]:
+    def series(
+        self, values: Values, grid: Grid | None = None
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Sum of the series of all components ``[G, M]``, and the derivatives of each."""
-        begun = [_begin_series(*x, self.grid) for x in self._parts(values)]
-        total, slopes = np.zeros((self.grid.points, len(self.grid.modes)), np.float32), []
+        grid = grid or self.grid
+        begun = [_begin_series(*x, grid) for x in self._parts(values)]
+        total, slopes = np.zeros((grid.points, len(grid.modes)), np.float32), []
         for end in begun:
             series, columns = end()
             total += series
@@ -338,30 +424,29 @@ class PictureModel:
         Args:
             values: of everything.
             more: series that could be added, at an amount of 0 each, ``[G, M, k]``, any number;
-                their amounts are the end of the vector. Central pixels do not have them.
+                their amounts are the end of the vector. Central pixels do not have them, and to
+                those of bands a pixel's width counts twice.
         """
-        total, slopes = self.series(values)
         frame, layout = self.frame(values), self.model.layout
-        every = [*slopes, *more]
-        if layout.nodes > 1:
-            on_grid, columns = on_device(total), self._joined(every)
-            moved = self._moved(on_grid, frame)
-            found = [
-                wide.evaluate(matrix, moved(chunk), on_grid, columns, frame, chunk, layout)
-                for matrix, chunk in self._with_matrices(frame)
-            ]
-            half, score, information = (
-                np.sum([np.asarray(p[i], np.float64) for p in found], axis=0) for i in range(3)
-            )
-            half = float(half)
-        else:
-            on_grid = on_device(total)
+        number, own = sum(x.shape[-1] for x in more), self.model.starts[-1]
+        found = [
+            wide.evaluate(*part, band.layout)
+            for band in self.bands
+            for part in self._wide_parts(band, values, more)
+        ]
+        half, score, information = 0.0, np.zeros(self.model.size + number), 0.0
+        if self.sorted.chunks:
+            total, slopes = self.series(values)
+            every, on_grid = [*slopes, *more], on_device(total)
             parts = [evaluate_chunk(on_grid, frame, chunk, layout) for chunk in self.sorted.chunks]
             halves, gradients, of_columns, sums = zip(*parts, strict=True)
             half = float(np.sum([np.asarray(x, np.float64) for x in halves]))
             score = self.contract_score(gradients, of_columns, every)
             information = self.contract_information(sums, every)
-        number, own = sum(x.shape[-1] for x in more), self.model.starts[-1]
+        for own_half, own_score, own_information in found:
+            half += float(own_half)
+            score += np.asarray(own_score, np.float64)
+            information = information + np.asarray(own_information, np.float64)
         if number:
             order = np.r_[0:own, own + number : len(score), own : own + number]
             score, information = score[order], information[np.ix_(order, order)]
@@ -373,63 +458,58 @@ class PictureModel:
             information[:size, :size] += np.asarray(found[2], np.float64)
         return Evaluation(2 * half, score, information)
 
-    def _joined(self, slopes: Sequence[np.ndarray]) -> jax.Array:
-        """Derivatives of series side by side, on the device, ``[G, M, S]``."""
-        empty = np.zeros((self.grid.points, len(self.grid.modes), 0), np.float32)
-        return on_device(np.concatenate([empty, *slopes], axis=-1))
+    def _wide_parts(self, band: Band, values: Values, more: Sequence[np.ndarray] = ()):
+        """Arguments of `wide.means`, but for the layout, for each chunk of a band."""
+        total, slopes = self.series(values, band.grid)
+        slopes += [_moved_to(band.grid, x, self.grid) for x in more]
+        empty = np.zeros((band.grid.points, len(band.grid.modes), 0), np.float32)
+        columns = jnp.asarray(np.concatenate([empty, *slopes], axis=-1))
+        on_grid, frame = jnp.asarray(total), self.frame(values, band.grid)
+        nothing = jnp.zeros((0,), jnp.float32)
+        for matrix, chunk in self._with_matrices(band, frame):
+            moved = nothing
+            if band.layout.geometry:
+                moved = wide.by_geometry(on_grid, frame, chunk, band.layout)
+            yield matrix, moved, on_grid, columns, frame, chunk
 
-    def _moved(self, total: jax.Array, frame: Frame, layout: Layout | None = None):
-        """A function of a chunk that gives `wide.by_geometry`."""
-        layout = layout or self.model.layout
-        if not layout.geometry:
-            nothing = jnp.zeros((0,), jnp.float32)
-            return lambda chunk: nothing
-        return lambda chunk: wide.by_geometry(total, frame, chunk, layout)
-
-    def _with_matrices(self, frame: Frame) -> Iterator[tuple[jax.Array, Chunk]]:
-        """Chunks of pixels that are integrated over, each with its matrix of `wide`.
+    def _with_matrices(self, band: Band, frame: Frame) -> Iterator[tuple[jax.Array, Chunk]]:
+        """Chunks of a band, each with its matrix.
 
         Matrices are kept where the geometry is not free and they are not too large.
         """
-        chunks, layout = self.sorted.chunks, self.model.layout
-        size = 4 * self.sorted.place.size * len(layout.modes) * wide.window_points(layout)
+        chunks, layout = band.sorted.chunks, band.layout
+        size = 4 * band.sorted.place.size * len(layout.modes) * wide.window_points(layout)
         if layout.geometry or size > _KEPT:
             for chunk in chunks:
-                yield wide.matrix(chunk, frame.geometry, frame.step, layout), chunk
+                yield wide.matrix(chunk, frame, layout), chunk
             return
-        if self._matrices is None:
-            # that of another picture whose pixels lie in the same blocks will do
-            arrays = (self.used, self.outside, self.sorted.place, np.asarray(frame.geometry))
-            key = (str(chunks[0].row.device), layout, self.grid.step, self.data.counts.shape,
+        if band.matrices is None:
+            # those of another picture whose pixels lie in the same blocks will do
+            arrays = (self.used, band.index, band.sorted.place, np.asarray(frame.geometry))
+            key = (str(chunks[0].row.device), layout, band.grid, self.data.counts.shape,
                    *(x.tobytes() for x in arrays))  # fmt: skip
             found = _matrices.get(key)  # other threads may take it out
             if found is None:
-                found = [wide.matrix(c, frame.geometry, frame.step, layout) for c in chunks]
+                found = [wide.matrix(chunk, frame, layout) for chunk in chunks]
                 while len(_matrices) >= _MANY:
                     _matrices.pop(next(iter(tuple(_matrices)), key), None)
                 _matrices[key] = found
-            self._matrices = found
-        yield from zip(self._matrices, chunks, strict=True)
+            band.matrices = found
+        yield from zip(band.matrices, chunks, strict=True)
 
     def explicit(self, values: Values) -> Iterator[tuple[Chunk, jax.Array, jax.Array]]:
-        """Pixels whose derivatives are computed one by one: the central ones, and wide ones.
+        """Pixels whose derivatives are computed one by one: those of bands and the central ones.
 
         Yields:
             a chunk, its means ``[K, LANES]`` and their derivatives ``[K * LANES, P]``.
         """
-        frame, layout = self.frame(values), self.model.layout
-        if layout.nodes > 1:
-            total, slopes = self.series(values)
-            on_grid, columns = on_device(total), self._joined(slopes)
-            moved = self._moved(on_grid, frame)
-            for matrix, chunk in self._with_matrices(frame):
-                mean, jacobian = wide.means(
-                    matrix, moved(chunk), on_grid, columns, frame, chunk, layout
-                )
+        for band in self.bands:
+            for part in self._wide_parts(band, values):
+                mean, jacobian = wide.means(*part, band.layout)
                 flat = jnp.moveaxis(jacobian, 1, 2)
-                yield chunk, mean, flat.reshape(-1, flat.shape[-1])
+                yield part[-1], mean, flat.reshape(-1, flat.shape[-1])
         if self.center is not None:
-            mean, jacobian = self.central(values, frame)
+            mean, jacobian = self.central(values)
             yield self.center.chunk, mean, jacobian
 
     def contract_score(self, gradients, of_columns, slopes: Sequence[np.ndarray]) -> np.ndarray:
@@ -481,28 +561,46 @@ class PictureModel:
 
     def mean(self, values: Values) -> np.ndarray:
         """Mean of every pixel, electrons, ``[H, W]``; NaN where a pixel is not used."""
-        on_grid = on_device(self.series(values)[0])
         frame, layout = self.frame(values), self.model.layout
-        if layout.nodes > 1:
-            nothing, held = self._joined([]), dataclasses.replace(layout, geometry=())
-            still = self._moved(on_grid, frame, held)
-            found = [
-                wide.means(matrix, still(chunk), on_grid, nothing, frame, chunk, held)[0]
-                for matrix, chunk in self._with_matrices(frame)
-            ]
-        else:
-            found = [chunk_means(on_grid, frame, c, layout) for c in self.sorted.chunks]
-        lanes = np.concatenate([np.asarray(x) for x in found])
         flat = np.full(self.used.sum(), np.nan)
-        filled = self.sorted.place >= 0
-        outside = np.flatnonzero(self.outside)
-        flat[outside[self.sorted.place[filled]]] = lanes[filled]
+
+        def put(index, own: Sorted, means):
+            lanes = np.concatenate([np.asarray(x) for x in means])
+            filled = own.place >= 0
+            flat[index[own.place[filled]]] = lanes[filled]
+
+        if chunks := self.sorted.chunks:
+            on_grid = on_device(self.series(values)[0])
+            put(self.rest, self.sorted, [chunk_means(on_grid, frame, c, layout) for c in chunks])
+        for band in self.bands:
+            parts = self._wide_parts(band, values)
+            put(band.index, band.sorted, [wide.means(*part, band.layout)[0] for part in parts])
         if self.center is not None:
             place = self.center.place
             flat[place] = np.asarray(self.central(values, frame)[0])[0, : len(place)]
         found = np.full(self.used.shape, np.nan)
         found[self.used] = flat
         return found.reshape(self.data.counts.shape)
+
+
+def _joined_bands(bands: list[tuple[float, float]], margin: float) -> list[tuple[float, float]]:
+    """Bands widened by a margin; those that overlap are one."""
+    found: list[tuple[float, float]] = []
+    for low, high in sorted(bands):
+        low, high = max(low - margin, 0.0), high + margin
+        if found and low <= found[-1][1]:
+            low, high = found[-1][0], max(high, found[-1][1])
+            found.pop()
+        found.append((low, high))
+    return found
+
+
+def _moved_to(grid: Grid, series: np.ndarray, old: Grid) -> np.ndarray:
+    """Series ``[G, M, k]`` on another grid, by straight lines."""
+    place = np.clip((grid.distances - old.start) / old.step + 1, 0, old.points - 2)
+    index = place.astype(int)
+    share = (place - index).astype(np.float32)[:, None, None]
+    return (1 - share) * series[index] + share * series[index + 1]
 
 
 def _products(middle: np.ndarray, sums: np.ndarray, modes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -71,12 +71,17 @@ class Pixels(NamedTuple):
     off: np.ndarray | None
     noise: np.ndarray | None
 
+    def at(self, index: np.ndarray) -> "Pixels":
+        """Some of them."""
+        return Pixels(*(None if x is None else x[index] for x in self))  # pyright: ignore
+
 
 def sort_pixels(
     distance: np.ndarray,
     pixels: Pixels,
     step: float,
     points: int,
+    start: float = 0.0,
     cells: int = 1,
     chunk_blocks: int = CHUNK_BLOCKS,
 ) -> Sorted:
@@ -87,10 +92,11 @@ def sort_pixels(
         pixels: the same pixels.
         step: h.
         points: G; pixels beyond the grid lie in its last cell, where the series is 0.
+        start: where the grid begins, pixels.
         cells: steps of the grid in the cell of a block; it then has more points of the grid.
         chunk_blocks: blocks in a chunk.
     """
-    cell = np.minimum((distance * (1 / step)).astype(np.int64), points - 4)
+    cell = np.minimum(((distance - start) * (1 / step)).astype(np.int64), points - 4)
     cell = cell // cells * cells
     order = np.argsort(cell.astype(np.uint16 if points < 2**16 else np.int64), kind="stable")
     number = np.bincount(cell, minlength=points)
@@ -101,23 +107,22 @@ def sort_pixels(
     rank = np.arange(len(order)) - first_pixel[sorted_cell]
     lane = first_block[sorted_cell] * LANES + rank
     blocks = int(blocks_of.sum())
-    total = -(-blocks // chunk_blocks) * chunk_blocks
+    chunks, total = [], -(-blocks // chunk_blocks) * chunk_blocks
 
     def spread(values, empty=0.0):
         found = np.full(total * LANES, empty, np.float32)
         found[lane] = values[order]
-        return found.reshape(-1, chunk_blocks, LANES)
+        return found.reshape(total // chunk_blocks, chunk_blocks, LANES)
 
     cell_of = np.repeat(np.arange(points), blocks_of).astype(np.int32)
     cell_of = np.append(cell_of, np.full(total - blocks, points - 4, np.int32))
     place = np.full(total * LANES, -1, np.int64)
     place[lane] = order
     # an empty lane lies far out, where nothing is
-    far = (points + 4) * step
+    far = start + (points + 4) * step
     arrays = [spread(pixels.row, far), spread(pixels.column, far)]
     arrays += [None if a is None else spread(a) for a in pixels[2:]]
-    chunks = []
-    for i, c in enumerate(cell_of.reshape(-1, chunk_blocks)):
+    for i, c in enumerate(cell_of.reshape(total // chunk_blocks, chunk_blocks)):
         parts = [None if a is None else jax.numpy.asarray(a[i]) for a in arrays]
         chunks.append(Chunk(*parts, jax.numpy.asarray(c)))  # pyright: ignore
     return Sorted(chunks, cell_of, blocks, place.reshape(-1, LANES), step, points)

@@ -1,7 +1,8 @@
 """Pixels that are wide against a shell: integrated over by Gauss's rule, with exact derivatives.
 
 Blocks lie as in `pixels`, but a block's cell spans several steps of the grid, and the series is the
-sharp one. The mean of a pixel is linear in the part of the series that the block sees, its window:
+sharp one, on a grid that begins where the band of pixels does. The mean of a pixel is linear in the
+part of the series that the block sees, its window:
 one matrix per block turns series into means, and derivatives of series into those of the means.
 This matrix depends on the geometry alone.
 """
@@ -61,17 +62,18 @@ def _shares(layout: Layout) -> np.ndarray:
     return np.repeat(_rule(layout.nodes)[:, 2], LANES)
 
 
-def _place(z: jax.Array, x: jax.Array, step: jax.Array, chunk: Chunk, layout: Layout):
+def _place(z: jax.Array, x: jax.Array, frame: Frame, chunk: Chunk, layout: Layout):
     """Distances of points from the centre, in pixels and as places in the window."""
     s = jnp.sqrt(jnp.maximum(z * z + x * x, 1e-12))
-    return s, s / step - _first(chunk, layout).astype(jnp.float32)[:, None] + 1
+    first = _first(chunk, layout).astype(jnp.float32)[:, None]
+    return s, (s - frame.start) / frame.step - first + 1
 
 
 @functools.partial(jax.jit, static_argnames="layout")
-def matrix(chunk: Chunk, geometry: jax.Array, step: jax.Array, layout: Layout) -> jax.Array:
+def matrix(chunk: Chunk, frame: Frame, layout: Layout) -> jax.Array:
     """Means of pixels per unit of the series in the window, ``[K, W, M, LANES]``."""
-    z, x, log_area = _places(chunk, geometry, layout)
-    s, place = _place(z, x, step, chunk, layout)
+    z, x, log_area = _places(chunk, frame.geometry, layout)
+    s, place = _place(z, x, frame, chunk, layout)
     points = jnp.arange(window_points(layout), dtype=jnp.float32)[:, None]
     taps = cubic_kernel(place[:, None] - points) * (_shares(layout) * jnp.exp(log_area))[:, None]
     waves = jnp.stack(cosines(z / s, layout.modes), axis=1)
@@ -90,7 +92,7 @@ def by_geometry(series: jax.Array, frame: Frame, chunk: Chunk, layout: Layout) -
     window = series[_first(chunk, layout)[:, None] + jnp.arange(window_points(layout))]
     z, x, log_area = _places(chunk, frame.geometry, layout)
     modes = range(len(layout.modes))
-    s, place = _place(z, x, frame.step, chunk, layout)
+    s, place = _place(z, x, frame, chunk, layout)
     cell = jnp.clip(jnp.floor(place), 1, window.shape[1] - 3).astype(jnp.int32)
     found = lagrange_taps(place - cell.astype(jnp.float32))
     near = [jnp.take_along_axis(window, cell[..., None] + k, axis=1) for k in (-1, 0, 1, 2)]

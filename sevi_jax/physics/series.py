@@ -10,8 +10,9 @@ With y = s sinh u, so that r = s cosh u, the integral is smooth down to s = 0:
     rho_n(s, t) = 1 / (2 pi s) int f(s cosh u) P_n(cos t / cosh u) / cosh u du.
 
 It is a trigonometric polynomial of degree n in t: rho_n = sum_m A_nm(s) cos(m t), m <= n of the
-same parity. Gauss's rule over the part of the line of sight that meets the shell does the integral,
-and a sum over equidistant angles makes the series, both exact to rounding.
+same parity. With 1 / cosh u = cos v, P_n(cos t cos v) is a sum of cos(m t) cos(j v) with known
+coefficients, and Gauss's rule over the part of the line of sight that meets the shell integrates
+cos(j v) f, to rounding.
 
 In these terms a blur of the picture is a blur of the shell (`shapes.blurred`, and the factor
 exp(-n (n + 1) b^2 / 2 r^2) here), so that the mean over a pixel of width w is the density in its
@@ -26,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
+import scipy.special
 
 from sevi_jax.physics import shapes
 
@@ -79,6 +81,25 @@ def legendre_values(x: jax.Array, orders: tuple[int, ...]) -> list[jax.Array]:
 
 
 @functools.cache
+def _double_series(orders: tuple[int, ...], modes: tuple[int, ...]) -> np.ndarray:
+    """P_n(cos t cos v) as sums of cos(m t) cos(j v), of every order n, ``[L, J, M]``."""
+    cosine, to_series = cosine_transform(modes)
+    both = np.outer(cosine, cosine).astype(np.float64)
+    values = [to_series.T @ scipy.special.eval_legendre(n, both) @ to_series for n in orders]
+    return np.array(values, np.float32)
+
+
+def _chebyshev(x: jax.Array, degrees: tuple[int, ...]) -> list[jax.Array]:
+    """T_j(x) of every degree, which are even, or all from 0 on."""
+    step = degrees[1] if len(degrees) > 1 else 1
+    first = x if step == 1 else 2 * x * x - 1
+    values = [jnp.ones_like(x), first]
+    for _ in degrees[2:]:
+        values.append(2 * first * values[-1] - values[-2])
+    return values[: len(degrees)]
+
+
+@functools.cache
 def _gauss(shape: str) -> tuple[np.ndarray, np.ndarray]:
     node, weight = np.polynomial.legendre.leggauss(_LINE_NODES[shape])
     return node.astype(np.float32), weight.astype(np.float32)
@@ -101,7 +122,6 @@ def series_at(
         derivatives of the shell's series by R, sigma, tau, ``[K, M, 3]``. Density per pixel^2.
     """
     node, weight = _gauss(kind.shape)
-    cosine, to_series = cosine_transform(kind.modes)
     low, high, _ = jax.lax.stop_gradient(shapes.support(kind.shape, parameters, variance))
     begin = jnp.arccosh(jnp.maximum(low / s, 1.0))
     half = 0.5 * (jnp.arccosh(jnp.maximum(high / s, 1.0)) - begin)
@@ -114,21 +134,20 @@ def series_at(
 
     value, slopes = radial(parameters), jax.jacfwd(radial)(parameters)
     measure = half[:, None] * weight * inverse / (2 * math.pi)
-    # [K, A, Y]
-    angles = legendre_values(jnp.asarray(cosine)[:, None] * inverse[:, None], kind.orders)
-    damping = [jnp.exp(-0.5 * n * (n + 1) * variance / (r * r))[:, None] for n in kind.orders]
-    angles = jnp.stack([d * term for d, term in zip(damping, angles, strict=True)], axis=1)
     along = jnp.concatenate([value[..., None], slopes], axis=-1) * measure[..., None]
-    # Barriers keep the compiler from computing the recurrence anew for every order.
-    angles, along = jax.lax.optimization_barrier((angles, along))
-    flat = angles.reshape(len(s), -1, node.size)
-    found = jnp.einsum("kxy,kyp->kxp", flat, along, precision="highest")
-    found = found.reshape(len(s), len(kind.orders), len(cosine), 4)
-    units = jnp.swapaxes(found[..., 0], 1, 2)
-    by_shape = jnp.einsum("klap,l->kap", found[..., 1:], amplitudes, precision="highest")
-    both = jnp.concatenate([units, by_shape], axis=-1)
-    both = jnp.einsum("kap,am->kmp", both, to_series, precision="highest")
-    return both[..., : len(kind.orders)], both[..., len(kind.orders) :]
+    # Barriers keep the compiler from computing an element anew for every product that it is in.
+    along, inverse, r = jax.lax.optimization_barrier((along, inverse, r))
+    # along the line of sight P_n(cos t / cosh u) is a sum of T_j(1 / cosh u): [K, J, Y]
+    waves = jnp.stack(_chebyshev(inverse, kind.modes), axis=1)
+    damping = [jnp.exp(-0.5 * n * (n + 1) * variance / (r * r)) for n in kind.orders]
+    damped = jnp.concatenate([along * x[..., None] for x in damping], axis=-1)
+    waves, damped = jax.lax.optimization_barrier((waves, damped))
+    sums = jnp.einsum("kjy,kyp->kjp", waves, damped, precision="highest")
+    sums = sums.reshape(len(s), len(kind.modes), len(kind.orders), 4)
+    to_angles = _double_series(kind.orders, kind.modes)
+    found = jnp.einsum("kjlp,ljm->kmlp", sums, to_angles, precision="highest")
+    by_shape = jnp.einsum("kmlp,l->kmp", found[..., 1:], amplitudes, precision="highest")
+    return found[..., 0], by_shape
 
 
 def _lagrange(fraction: np.ndarray) -> np.ndarray:
@@ -166,18 +185,16 @@ class RingSeries:
     high: float
     slow: bool
 
-    def on_grid(self, step: float, points: int) -> np.ndarray:
+    def on_grid(self, distances: np.ndarray) -> np.ndarray:
         """The table on an even grid of distances, ``[G, M, S]`` float32.
 
         Args:
-            step: h of the grid, pixels.
-            points: G; the grid is (g - 1) h, g = 0 ... G - 1. Values at s < h / 2 of a shell that
-                reaches the centre are those at h / 2.
+            distances: points of the grid, pixels, ascending, ``[G]``; where a shell reaches the
+                centre, values nearer to it than half a step are those there.
         """
-        s = (np.arange(points) - 1.0) * step
-        s = s[s < self.high]
+        s = distances[distances < self.high]
         if self.slow:
-            s = np.maximum(s, 0.5 * step)
+            s = np.maximum(s, 0.5 * (distances[1] - distances[0]))
         at_edge = s >= self.begin + 3 * self.spacing
         ratio = s / self.end if self.slow else 1 - s / self.end
         inner = np.sqrt(np.maximum(ratio, 0.0)) * _INNER_NODES + 2
@@ -194,7 +211,7 @@ class RingSeries:
             (weights.astype(np.float32).ravel(), columns.ravel(), rows),
             shape=(len(s), len(self.table)),
         )
-        found = np.zeros((points, *self.table.shape[1:]), np.float32)
+        found = np.zeros((len(distances), *self.table.shape[1:]), np.float32)
         table = np.asarray(self.table)
         found[: len(s)] = (matrix @ table.reshape(len(table), -1)).reshape(-1, *table.shape[1:])
         return found

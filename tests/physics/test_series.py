@@ -15,7 +15,8 @@ def on_grid(shape, radius, sigma, tail, orders, step, variance=0.0):
     modes = series.modes_for(orders)
     kind = series.Kind(shape, orders, modes)
     shell = np.array([radius, sigma, tail]), np.ones(len(orders))
-    found = series.ring_series(*shell, kind, variance).on_grid(step, POINTS).astype(np.float64)
+    distances = (np.arange(POINTS) - 1) * step
+    found = series.ring_series(*shell, kind, variance).on_grid(distances).astype(np.float64)
     lengths = 3 if shape == "skewed" else 2
     return modes, found[..., lengths:], found[..., :lengths]
 
