@@ -30,7 +30,7 @@ from sevi_jax.estimation.wording import (
     spot_in_words,
 )
 from sevi_jax.model import geometry as geo
-from sevi_jax.model.picture_model import Data, Model, Values, ideal_distance
+from sevi_jax.model.picture_model import Data, Model, PictureModel, Values, ideal_distance
 
 # Probability that a good picture gets a cause of one kind; there are about ten kinds.
 FALSE_ALARM = 1e-4
@@ -159,6 +159,7 @@ def _first_state(fitted: Fitted) -> tuple[_Look, State]:
     if factor > 1:
         lost = np.array([n - n // factor * factor for n in data.counts.shape])
         values = scaled(values, narrow, 1 / factor, lost / 2 / factor)
+    small = PictureModel(small, narrow, values).quick(values).data
     model, wide = held.widened(narrow, values)
     free = frozenset(narrow.names)
     look = _Look(small, factor, tuple(sorted({n for s in narrow.shells for n in s.orders})))

@@ -48,6 +48,7 @@ _FEW, _HOPEFUL = 4, 3  # evaluations of every start, and how many of them are fo
 _SEEN = 10.0  # standard errors: or is seen beyond doubt
 _MOVED = 0.3  # pixels of the rebinned picture: then shells are looked for again
 _UNLIKELY = 1e-3  # p-value, or 1 less it, at which the noise is looked at
+_QUICK_SEARCHES = 2
 _FIRST_SEARCH, _LAST_SEARCH = 20, 60  # evaluations, at most
 _UNKNOWN = (
     0.4  # of 2 n + 1: an error of beta_n that says nothing, 2 for beta_2, which is in -1 .. 2
@@ -305,9 +306,9 @@ def fit_picture(
         added.append(Positivity(model))
     if layout.efficiency:
         added.append(EvenRings(prepared.data, model, values.geometry[:2]))
-    values = _nearer(PictureModel(prepared.data, model, values), values, limits, added)
     while True:
         fitted = PictureModel(prepared.data, model, values)
+        values = _nearer(fitted, values, limits, added)
         # where shells may still be left out the search need not end
         is_first = request.count_is_free and len(model.shells) > 1
         iterations = _FIRST_SEARCH if is_first else _LAST_SEARCH
@@ -359,11 +360,13 @@ def _prepared(
 
 
 def _nearer(fitted: PictureModel, values: Values, limits: Limits, added: list[Term]) -> Values:
-    """A start nearer to the end, by a quick search, where pixels are many and integrated over."""
-    if not (fitted.bands and fitted.sorted.chunks):
-        return values
-    quick = PictureModel(fitted.data, fitted.model, values, exact=False)
-    return search(quick, values, limits, added, _LAST_SEARCH, tolerance=0.3).values
+    """Values nearer to the end, by quick searches, where pixels are many and integrated over."""
+    if fitted.bands and fitted.sorted.chunks:
+        for _ in range(_QUICK_SEARCHES):
+            quick = fitted.quick(values)
+            values = search(quick, values, limits, added, _LAST_SEARCH, tolerance=0.3).values
+            fitted.ensure_sorted(values)
+    return values
 
 
 def _searched(

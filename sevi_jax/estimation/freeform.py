@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.polynomial import legendre
 
-from sevi_jax.estimation.scoring import Found, Limits, Reason, Scaled, Term, inside, reach_of_step
+from sevi_jax.estimation.scoring import Found, Limits, Reason, Scaled, Term, inside, reaches_of_step
 from sevi_jax.model.continuum import Continuum
 from sevi_jax.model.picture_model import Evaluation, Model, PictureModel, Values, ideal_distance
 
@@ -585,7 +585,7 @@ def _stepped(
             break
         far = step[smooth.x][smooth.beyond]
         step[smooth.x][smooth.beyond] = np.clip(far, -_UP, _UP)
-        share = min(smooth.share(new, step), 1 / reach_of_step(new, step, model))
+        share = min(smooth.share(new, step), 1 / reaches_of_step(new, step, model).max())
         new = new + share * step
         if smooth.constant is not None and vector[smooth.constant] >= 0:
             # a negative one and a higher continuum are much the same for a step too long

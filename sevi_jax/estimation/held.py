@@ -113,8 +113,8 @@ def widened(model: Model, values: Values) -> tuple[Model, Values]:
 def settled(
     data: Data, model: Model, values: Values, free: frozenset[str], limits: Limits, iterations: int
 ) -> State:
-    """Searches the most likely values of what is free, the rest held."""
-    picture = PictureModel(data, model, values)
+    """Searches the most likely values of what is free, the rest held; pixels are blurs."""
+    picture = PictureModel(data, model, values, exact=False)
     held = np.array([name not in free for name in model.names])
     found = search(_Held(picture, held), values, limits, [], iterations, _TOLERANCE)
     picture.ensure_sorted(found.values)

@@ -20,6 +20,7 @@ from sevi_jax.model.picture_model import Evaluation, Model, Values
 _DAMPING = 1e-3  # of the first step, relative to the diagonal of the information
 _LARGEST_DAMPING = 1e7
 _SETTLED = 0.05  # a step of a fifth of an error that does not help is the end
+_ROUNDING, _LARGEST_ROUNDING = 1e-6, 0.25  # of the deviance, and that of half an error
 _SMALLEST_TAIL = 2e-3  # of sigma
 _GEOMETRY_STEP = 1.0  # most that the origin moves in a step, in the smallest width of a shell
 
@@ -180,8 +181,7 @@ def search(
                 reason = Reason.SINGULAR
                 break
             continue
-        trial, share = _stepped(values, step, model, limits)
-        expected = 2 * share * float(score @ step) - share**2 * float(step @ information @ step)
+        trial, expected = _stepped(values, step, score, information, model, limits)
         tried = _evaluated(picture, trial, added or ())
         count += 1
         change = objective - tried[1]
@@ -195,7 +195,8 @@ def search(
             damping = max(damping, 1e-9)
         else:
             damping = max(8 * damping, _DAMPING)
-            if gain < _SETTLED:  # what is left to gain drowns in rounding
+            # what is left to gain drowns in rounding, which is that of the means in large counts
+            if gain < max(_SETTLED, min(_ROUNDING * abs(objective), _LARGEST_ROUNDING)):
                 reason = Reason.CONVERGED
                 break
             if damping > _LARGEST_DAMPING:
@@ -219,35 +220,51 @@ def _evaluated(picture: Counts, values: Values, added: Sequence[Term]):
 
 
 def _stepped(
-    values: Values, step: np.ndarray, model: Model, limits: Limits
+    values: Values,
+    step: np.ndarray,
+    score: np.ndarray,
+    information: np.ndarray,
+    model: Model,
+    limits: Limits,
 ) -> tuple[Values, float]:
-    """Takes a step as far as the linear approximation reaches; also the share that was taken."""
-    vector = values.vector(model)
-    share = 1 / reach_of_step(vector, step, model)
-    moved = values.with_vector(vector + share * step, model)
-    return inside(moved, model, limits), share
+    """Takes a step as far as the linear approximation reaches; also what it is expected to gain.
 
-
-def reach_of_step(vector: np.ndarray, step: np.ndarray, model: Model) -> float:
-    """How many times a step is longer than the linear approximation reaches, at least 1.
-
-    A radius moves by at most a sigma, a sigma by a factor of 2, the origin by the smallest width.
+    One shell that runs away does not hold up the others: each may go as far as itself reaches,
+    where that promises more than all of them going by the same share.
     """
-    reach, widths, half = [1.0], [], 1.0
+    vector = values.vector(model)
+    each = reaches_of_step(vector, step, model)
+    moves = [(step / x, x) for x in (each, each.max())]
+    gains = [2 * float(score @ m) - float(m @ information @ m) for m, _ in moves]
+    best = int(np.argmax(gains))
+    moved = values.with_vector(vector + moves[best][0], model)
+    return inside(moved, model, limits), gains[best]
+
+
+def reaches_of_step(vector: np.ndarray, step: np.ndarray, model: Model) -> np.ndarray:
+    """How many times each entry's step is longer than the linear approximation reaches, ``[P]``.
+
+    At least 1, and the same for all entries of a shell and for all beside the shells. A radius
+    moves by at most a sigma, a sigma by a factor of 2, the origin by the smallest width.
+    """
+    reaches, widths, half = np.ones(len(vector)), [], 1.0
     for i, shell in enumerate(model.shells):
         part, own = vector[model.part(i)], step[model.part(i)]
         sigma = part[1] + (abs(part[2]) if shell.lengths == 3 else 0.0)
         widths.append(sigma)
         half = max(half, part[0])
-        reach += [abs(own[0]) / sigma, 2 * abs(own[1]) / part[1]]
+        reach = [1.0, abs(own[0]) / sigma, 2 * abs(own[1]) / part[1]]
         if shell.lengths == 3:
             reach.append(abs(own[2]) / sigma)
         reach.append(0.25 * abs(own[shell.lengths]) / max(part[shell.lengths], 1e-9))
+        reaches[model.part(i)] = max(reach)
     width = max(min(widths, default=1.0), 1.0)
+    beside = reaches[model.starts[-1] :]
     for k, index in enumerate(model.layout.geometry):
         own = abs(step[model.starts[-1] + k])
-        reach.append(own * (1.0 if index < 2 else half / 2) / (_GEOMETRY_STEP * width))
-    return max(reach)
+        reach = own * (1.0 if index < 2 else half / 2) / (_GEOMETRY_STEP * width)
+        beside[:] = np.maximum(beside, reach)
+    return reaches
 
 
 def inside(values: Values, model: Model, limits: Limits) -> Values:
