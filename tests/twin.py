@@ -106,9 +106,10 @@ def _means_and_fit(inputs):
         values = as_values(row)
         picture = PictureModel(data, model, values)
         jacobian = np.concatenate([np.asarray(part[2]) for part in picture.explicit(values)])
-        place = picture.sorted.place.ravel()
+        (band,) = picture.bands  # pixels are few: all are integrated over
+        place = band.sorted.place.ravel()
         pixels = np.zeros((side * side, jacobian.shape[1]), jacobian.dtype)
-        pixels[place[place >= 0]] = jacobian[place >= 0]
+        pixels[band.index[place[place >= 0]]] = jacobian[place >= 0]
         vector = values.vector(model)
         found["means"].append(picture.mean(values).astype(jacobian.dtype))
         found["jacobians"].append(pixels @ _slopes_of(vector, side).astype(jacobian.dtype))

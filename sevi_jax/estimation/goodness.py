@@ -135,10 +135,10 @@ def judge(
     pixels = [_first_of_pixels(*part, frame.floor) for part in explicit]
     size = len(covariance)
     projected = sum((np.asarray(p[3], np.float64) for p in pixels), np.zeros(size))
-    first, slopes, series, layout = [], [], None, picture.model.layout
+    first, layout = [], picture.model.layout
+    total, slopes = picture.series(values)
+    series = on_device(total)
     if picture.sorted.chunks:
-        total, slopes = picture.series(values)
-        series = on_device(total)
         first = [_first_pass(series, frame, chunk, layout) for chunk in picture.sorted.chunks]
         projected += picture.contract_score([p[3] for p in first], [p[4] for p in first], slopes)
     half, one, two = (
@@ -148,9 +148,10 @@ def judge(
     of_pixels = [_second_of_pixels(*part, frame.floor, np.float32(b)) for part in explicit]
     weighted = sum((np.asarray(x, np.float64) for x in of_pixels), np.zeros((size, size)))
     if picture.sorted.chunks:
-        parts = zip(slopes, picture.model.starts, strict=False)
-        along = sum(x @ b[start : start + x.shape[-1]].astype(np.float32) for x, start in parts)
-        own, along = b[picture.model.starts[-1] :].astype(np.float32), on_device(along)
+        by_b = np.zeros_like(total)
+        for x, start in zip(slopes, picture.model.starts, strict=False):
+            by_b += x @ b[start : start + x.shape[-1]].astype(np.float32)
+        own, along = b[picture.model.starts[-1] :].astype(np.float32), on_device(by_b)
         second = [
             _second_pass(series, frame, chunk, along, own, *p[5:], layout)
             for chunk, p in zip(picture.sorted.chunks, first, strict=True)

@@ -258,11 +258,9 @@ class PictureModel:
         if not used.all():
             row, column, distance = row[used], column[used], distance[used]
         self.used = used
-        fields = (
-            None if x is None else x.ravel()[used]
-            for x in (data.counts, data.exposure, data.off, data.noise)
-        )
-        pixels = Pixels(row, column, *fields)
+        off, noise = (None if x is None else x.ravel()[used] for x in (data.off, data.noise))
+        counts, exposure = data.counts.ravel()[used], data.exposure.ravel()[used]
+        pixels = Pixels(row, column, counts, exposure, off, noise)
         self.floor = FLOOR * max(float(pixels.counts.mean()), 1e-30)
         self.center = None
         outside = np.ones(len(row), bool)
@@ -434,7 +432,8 @@ class PictureModel:
             for band in self.bands
             for part in self._wide_parts(band, values, more)
         ]
-        half, score, information = 0.0, np.zeros(self.model.size + number), 0.0
+        half, score = 0.0, np.zeros(self.model.size + number)
+        information = np.zeros((len(score), len(score)))
         if self.sorted.chunks:
             total, slopes = self.series(values)
             every, on_grid = [*slopes, *more], on_device(total)
