@@ -333,18 +333,23 @@ class _Best:
 
 def _read(folder: pathlib.Path, like: Any, sharding: Any) -> Any:
     """Reads the arrays of an item; ValueError names the first that is of another network."""
+    wanted = jax.tree.map(
+        lambda x, lies: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), like, sharding
+    )
     # the metadata that is missed is that of the whole checkpoint, a folder above
     with _no_warnings(), ocp.StandardCheckpointer() as reader:
-        found = _shapes(reader.metadata(folder).item_metadata)
-        expected = _shapes(like)
-        for name in sorted(found.keys() | expected.keys()):
-            there, here = found.get(name, "nothing"), expected.get(name, "nothing")
-            if there != here:
-                raise ValueError(f"{name}: found {there}, expected {here}")
-        wanted = jax.tree.map(
-            lambda x, lies: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), like, sharding
-        )
-        return reader.restore(folder, wanted)
+        try:
+            return reader.restore(folder, wanted)
+        except Exception as error:
+            # only now: TensorStore keeps half a MiB for good of each time that it is asked for them
+            found = _shapes(reader.metadata(folder).item_metadata)
+            expected = _shapes(like)
+            for name in sorted(found.keys() | expected.keys()):
+                there, here = found.get(name, "nothing"), expected.get(name, "nothing")
+                if there != here:
+                    message = f"{name}: found {there}, expected {here}"
+                    raise ValueError(message) from error
+            raise
 
 
 @contextlib.contextmanager
