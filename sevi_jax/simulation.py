@@ -2,7 +2,7 @@
 
 The random numbers come from the same physics as the training pictures, but from other streams: a
 file of the same seed shares no electron with them. Everything is drawn on the device in batches of
-fixed size and streamed to the file, so memory does not grow with the file. Knows no network.
+fixed size and streamed to the file, so memory does not grow with the file.
 """
 
 import dataclasses

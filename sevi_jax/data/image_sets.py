@@ -22,7 +22,7 @@ class ImageSetPart:
         counts: ``[n, H, W]``, as stored.
         radius, sigma: half-widths of the detector, ``[n, S]``.
         electrons: ``[n, S]``.
-        beta: this program's convention, ``[n, S, N]``.
+        beta: the course's convention, ``[n, S, N]``.
     """
 
     ids: np.ndarray

@@ -52,7 +52,7 @@ class Prediction:
     """Shell parameters of a batch of pictures, inner shell first.
 
     Attributes:
-        beta: ``[B, S, L]``, this program's convention.
+        beta: ``[B, S, L]``, the course's convention.
         radius: ``[B, S]``, half-widths; None where the network does not predict it.
         sigma: ``[B, S]``, half-widths; None likewise.
     """

@@ -10,7 +10,7 @@ import jax
 class ShellParams:
     """Parameters of the shells of one picture, or of a batch with leading axes.
 
-    Lengths are in half-widths of the detector. Beta is in this program's convention (see
+    Lengths are in half-widths of the detector. Beta is in the course's convention (see
     docs/course.md): the density of cos(theta) is ``1/2 + sum_i beta_2i P_2i``; twice that is the
     literature's.
 

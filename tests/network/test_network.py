@@ -99,7 +99,7 @@ def test_last_layer_has_as_many_numbers_as_the_heads_take():
                                      {"input": "sqrt", "head": "linear", "shape": False}],
                          ids=str)  # fmt: skip
 def test_constants_have_the_shapes_that_are_promised(monkeypatch, changes):
-    # The matrix itself takes seconds; `tests/synthesis/test_radial.py` looks at it.
+    # The matrix itself takes seconds; `tests/network/test_radial.py` looks at it.
     asked = []
 
     def matrix(image, prior, ladder, exposure):
