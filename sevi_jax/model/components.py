@@ -4,9 +4,10 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+import jax
 import numpy as np
 
-from sevi_jax.physics.series import Kind, modes_for, ring_series
+from sevi_jax.physics.series import Kind, RingSeries, modes_for, ring_series
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +75,10 @@ def begin_series(
     shell: Shell, values: np.ndarray, grid: Grid
 ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
     """As `shell_series`, but returns a function that waits for the device and then returns that."""
-    lengths, amplitudes = shell.split(values)
-    kind = Kind(shell.shape, (0, *shell.orders), grid.modes)
-    begun = ring_series(lengths, amplitudes, kind, grid.variance)
+    values = np.asarray(values, np.float64)
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    begun = _begun(shell, values.tobytes(), grid.modes, grid.variance, device)
+    amplitudes = shell.split(values)[1]
 
     def end():
         columns = begun.on_grid(grid.distances)
@@ -84,6 +86,15 @@ def begin_series(
         return series, columns
 
     return end
+
+
+@functools.lru_cache(maxsize=96)
+def _begun(
+    shell: Shell, values: bytes, modes: tuple[int, ...], variance: float, device: object
+) -> RingSeries:
+    """The series of a shell at its nodes; the last ones of a device are kept for other grids."""
+    lengths, amplitudes = shell.split(np.frombuffer(values))
+    return ring_series(lengths, amplitudes, Kind(shell.shape, (0, *shell.orders), modes), variance)
 
 
 def shell_series(shell: Shell, values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

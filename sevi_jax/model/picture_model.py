@@ -41,7 +41,7 @@ _BAND_SIGMAS, _BAND_INSIDE, _BAND_OUTSIDE = 6.0, 5.0, 1.0
 _BAND_TAILS, _LONGEST_BAND = 8.0, 12.0  # of a skewed shell, and pixels, on the side of its tail
 _FEW_PIXELS = 8192  # of a smaller picture all are
 _BAND_MARGIN = 1.5  # pixels that a radius may move before pixels are sorted again
-_BAND_POINTS = 512  # programs are compiled for multiples of it, points of the grid of a band
+_BAND_POINTS, _BAND_SIZES = 128, 2048  # the grid of a band has multiples of them, on the device
 _KEPT = 2**27  # bytes of matrices that are kept as long as the geometry does not move
 _MANY = 3  # sets of matrices are kept
 _matrices: dict[tuple, list[jax.Array]] = {}
@@ -462,8 +462,8 @@ class PictureModel:
         total, slopes = self.series(values, band.grid)
         slopes += [_moved_to(band.grid, x, self.grid) for x in more]
         empty = np.zeros((band.grid.points, len(band.grid.modes), 0), np.float32)
-        columns = jnp.asarray(np.concatenate([empty, *slopes], axis=-1))
-        on_grid, frame = jnp.asarray(total), self.frame(values, band.grid)
+        columns = on_device(np.concatenate([empty, *slopes], axis=-1), _BAND_SIZES)
+        on_grid, frame = on_device(total, _BAND_SIZES), self.frame(values, band.grid)
         nothing = jnp.zeros((0,), jnp.float32)
         for matrix, chunk in self._with_matrices(band, frame):
             moved = nothing
@@ -662,9 +662,9 @@ def component_series(component: Shell | Continuum, values: np.ndarray, grid: Gri
     return _begin_series(component, values, grid)()
 
 
-def on_device(on_grid: np.ndarray) -> jax.Array:
+def on_device(on_grid: np.ndarray, sizes: int = _GRID_SIZES) -> jax.Array:
     """Values on a grid ``[G, ...]`` with zeros behind them, for programs of few different sizes."""
-    more = -len(on_grid) % _GRID_SIZES
+    more = -len(on_grid) % sizes
     return jnp.asarray(np.pad(on_grid, [(0, more)] + [(0, 0)] * (on_grid.ndim - 1)))
 
 

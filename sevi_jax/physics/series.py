@@ -192,7 +192,10 @@ class RingSeries:
             distances: points of the grid, pixels, ascending, ``[G]``; where a shell reaches the
                 centre, values nearer to it than half a step are those there.
         """
+        found = np.zeros((len(distances), *self.table.shape[1:]), np.float32)
         s = distances[distances < self.high]
+        if not len(s):
+            return found
         if self.slow:
             s = np.maximum(s, 0.5 * (distances[1] - distances[0]))
         at_edge = s >= self.begin + 3 * self.spacing
@@ -211,7 +214,6 @@ class RingSeries:
             (weights.astype(np.float32).ravel(), columns.ravel(), rows),
             shape=(len(s), len(self.table)),
         )
-        found = np.zeros((len(distances), *self.table.shape[1:]), np.float32)
         table = np.asarray(self.table)
         found[: len(s)] = (matrix @ table.reshape(len(table), -1)).reshape(-1, *table.shape[1:])
         return found
