@@ -42,6 +42,10 @@ _FOR_INFERENCE = ("network/", "metrics/")
 _DISK_TROUBLE = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE")
 
 
+# Folders of checkpoints, items and shapes that were found to match.
+_matching: set[tuple[pathlib.Path, str, tuple[tuple[str, str], ...]]] = set()
+
+
 class Checkpoints:
     """The checkpoints of one run: the newest ones and the best; a context manager.
 
@@ -333,23 +337,22 @@ class _Best:
 
 def _read(folder: pathlib.Path, like: Any, sharding: Any) -> Any:
     """Reads the arrays of an item; ValueError names the first that is of another network."""
-    wanted = jax.tree.map(
-        lambda x, lies: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), like, sharding
-    )
+    expected = _shapes(like)
+    kind = (folder.parents[1], folder.name, tuple(expected.items()))
     # the metadata that is missed is that of the whole checkpoint, a folder above
     with _no_warnings(), ocp.StandardCheckpointer() as reader:
-        try:
-            return reader.restore(folder, wanted)
-        except Exception as error:
-            # only now: TensorStore keeps half a MiB for good of each time that it is asked for them
+        # once for a run: TensorStore keeps half a MiB for good each time that it is asked for them
+        if kind not in _matching:
             found = _shapes(reader.metadata(folder).item_metadata)
-            expected = _shapes(like)
             for name in sorted(found.keys() | expected.keys()):
                 there, here = found.get(name, "nothing"), expected.get(name, "nothing")
                 if there != here:
-                    message = f"{name}: found {there}, expected {here}"
-                    raise ValueError(message) from error
-            raise
+                    raise ValueError(f"{name}: found {there}, expected {here}")
+            _matching.add(kind)
+        wanted = jax.tree.map(
+            lambda x, lies: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), like, sharding
+        )
+        return reader.restore(folder, wanted)
 
 
 @contextlib.contextmanager
