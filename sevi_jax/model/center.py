@@ -23,14 +23,13 @@ from sevi_jax.model.components import Shell
 from sevi_jax.model.means import (
     Frame,
     Layout,
-    cosines,
     cubic_kernel,
     detected,
     lagrange_taps,
     noise,
 )
 from sevi_jax.model.pixels import Chunk, Pixels
-from sevi_jax.physics.series import Kind, series_at
+from sevi_jax.physics.series import Kind, cosines, series_at
 
 SIDE = 9  # pixels along each side of the central block
 _POINTS = 80  # of the grid

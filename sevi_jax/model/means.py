@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from sevi_jax.model import geometry as geo
 from sevi_jax.model.pixels import Chunk
+from sevi_jax.physics.series import cosines
 
 BACKGROUNDS = {"none": 0, "constant": 1, "smooth": 9}
 EFFICIENCY_TERMS = 8
@@ -99,16 +100,6 @@ def smooth_terms(row: jax.Array, column: jax.Array, number: int) -> list[jax.Arr
 
     along, across = legendre(row), legendre(column)
     return [along[i] * across[k] for i, k in _DEGREES[:number]]
-
-
-def cosines(cosine: jax.Array, modes: tuple[int, ...]) -> list[jax.Array]:
-    """cos(m t) of every mode."""
-    step = modes[1] if len(modes) > 1 else 1
-    first = cosine if step == 1 else 2 * cosine * cosine - 1
-    values = [jnp.ones_like(cosine), first]
-    for _ in modes[2:]:
-        values.append(2 * first * values[-1] - values[-2])
-    return values[: len(modes)]
 
 
 def sines(cosine: jax.Array, sine: jax.Array, modes: tuple[int, ...]) -> list[jax.Array]:

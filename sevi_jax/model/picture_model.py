@@ -521,9 +521,8 @@ class PictureModel:
             return self
         blurred = PictureModel(self.data, self.model, values, exact=False)
         off = np.nan_to_num(blurred.mean(values) - self.mean(values))
-        blurred.data = dataclasses.replace(self.data, counts=self.data.counts + off)
-        blurred._sort(values)
-        return blurred
+        data = dataclasses.replace(self.data, counts=self.data.counts + off)
+        return PictureModel(data, self.model, values, exact=False)
 
     def contract_score(self, gradients, of_columns, slopes: Sequence[np.ndarray]) -> np.ndarray:
         """Turns sums of slope times derivative over pixels into sums by parameters.

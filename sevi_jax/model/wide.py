@@ -17,7 +17,6 @@ from sevi_jax.model import geometry as geo
 from sevi_jax.model.means import (
     Frame,
     Layout,
-    cosines,
     cubic_kernel,
     detected,
     lagrange_taps,
@@ -25,6 +24,7 @@ from sevi_jax.model.means import (
     sines,
 )
 from sevi_jax.model.pixels import LANES, Chunk
+from sevi_jax.physics.series import cosines
 
 CHUNK_BLOCKS = 64
 

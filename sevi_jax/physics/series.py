@@ -89,14 +89,14 @@ def _double_series(orders: tuple[int, ...], modes: tuple[int, ...]) -> np.ndarra
     return np.array(values, np.float32)
 
 
-def _chebyshev(x: jax.Array, degrees: tuple[int, ...]) -> list[jax.Array]:
-    """T_j(x) of every degree, which are even, or all from 0 on."""
-    step = degrees[1] if len(degrees) > 1 else 1
-    first = x if step == 1 else 2 * x * x - 1
-    values = [jnp.ones_like(x), first]
-    for _ in degrees[2:]:
+def cosines(cosine: jax.Array, modes: tuple[int, ...]) -> list[jax.Array]:
+    """cos(m t) of every mode, which is the Chebyshev polynomial T_m of the cosine."""
+    step = modes[1] if len(modes) > 1 else 1
+    first = cosine if step == 1 else 2 * cosine * cosine - 1
+    values = [jnp.ones_like(cosine), first]
+    for _ in modes[2:]:
         values.append(2 * first * values[-1] - values[-2])
-    return values[: len(degrees)]
+    return values[: len(modes)]
 
 
 @functools.cache
@@ -138,7 +138,7 @@ def series_at(
     # Barriers keep the compiler from computing an element anew for every product that it is in.
     along, inverse, r = jax.lax.optimization_barrier((along, inverse, r))
     # along the line of sight P_n(cos t / cosh u) is a sum of T_j(1 / cosh u): [K, J, Y]
-    waves = jnp.stack(_chebyshev(inverse, kind.modes), axis=1)
+    waves = jnp.stack(cosines(inverse, kind.modes), axis=1)
     damping = [jnp.exp(-0.5 * n * (n + 1) * variance / (r * r)) for n in kind.orders]
     damped = jnp.concatenate([along * x[..., None] for x in damping], axis=-1)
     waves, damped = jax.lax.optimization_barrier((waves, damped))
