@@ -457,9 +457,15 @@ class PictureModel:
             information[:size, :size] += np.asarray(found[2], np.float64)
         return Evaluation(2 * half, score, information)
 
-    def _wide_parts(self, band: Band, values: Values, more: Sequence[np.ndarray] = ()):
-        """Arguments of `wide.means`, but for the layout, for each chunk of a band."""
+    def _wide_parts(
+        self, band: Band, values: Values, more: Sequence[np.ndarray] = (), still: bool = False
+    ):
+        """Arguments of `wide.means`, but for the layout, for each chunk of a band.
+
+        Where the means alone are wanted (`still`) there are no derivatives.
+        """
         total, slopes = self.series(values, band.grid)
+        slopes = [] if still else slopes
         slopes += [_moved_to(band.grid, x, self.grid) for x in more]
         empty = np.zeros((band.grid.points, len(band.grid.modes), 0), np.float32)
         columns = on_device(np.concatenate([empty, *slopes], axis=-1), _BAND_SIZES)
@@ -467,7 +473,7 @@ class PictureModel:
         nothing = jnp.zeros((0,), jnp.float32)
         for matrix, chunk in self._with_matrices(band, frame):
             moved = nothing
-            if band.layout.geometry:
+            if band.layout.geometry and not still:
                 moved = wide.by_geometry(on_grid, frame, chunk, band.layout)
             yield matrix, moved, on_grid, columns, frame, chunk
 
@@ -585,8 +591,9 @@ class PictureModel:
             on_grid = on_device(self.series(values)[0])
             put(self.rest, self.sorted, [chunk_means(on_grid, frame, c, layout) for c in chunks])
         for band in self.bands:
-            parts = self._wide_parts(band, values)
-            put(band.index, band.sorted, [wide.means(*part, band.layout)[0] for part in parts])
+            held = dataclasses.replace(band.layout, geometry=())
+            parts = self._wide_parts(band, values, still=True)
+            put(band.index, band.sorted, [wide.means(*part, held)[0] for part in parts])
         if self.center is not None:
             place = self.center.place
             flat[place] = np.asarray(self.central(values, frame)[0])[0, : len(place)]
