@@ -43,7 +43,7 @@ _COARSE = 320  # pixels along a side are enough to find shells
 _WIDEST_START = 0.03  # of half a picture: a shell that is looked for does not cover several
 _FIRST_TAIL = 0.7  # of sigma, in either direction: where the search for a tail begins
 _FIRST_LOOK = 3  # shells that the origin is found from where their number is free
-_IDLE = 0.01  # of all electrons: a shell with fewer may be one that was not found
+_IDLE = 0.1  # of all electrons: a shell with fewer may be one that was not found
 _FEW, _HOPEFUL = 4, 3  # evaluations of every start, and how many of them are followed
 _SEEN = 10.0  # standard errors: or is seen beyond doubt
 _MOVED = 0.3  # pixels of the rebinned picture: then shells are looked for again
@@ -596,7 +596,16 @@ class Start:
         ]
         hopeful = sorted(again, key=foreseen)[:_HOPEFUL]
         again = [search(picture, x.values, limits, iterations=15, tolerance=1.0) for x in hopeful]
-        return min([best, *again], key=lambda x: x.evaluation.deviance)
+        return min([best, *again], key=lambda x: self._price(x, model))
+
+    def _price(self, found: Found, model: Model) -> float:
+        """The deviance, with what a shell that the counts do not determine took from noise.
+
+        It has nothing else to fit, and lowers the deviance by 1 for every parameter.
+        """
+        matrix = covariance(found)
+        seen = matrix is not None and determined(found, matrix, model, self.data)
+        return found.evaluation.deviance + (0 if seen else model.shells[0].size)
 
     def _values(
         self, guess: Guess, model: Model, orders: tuple[int, ...], geometry: np.ndarray

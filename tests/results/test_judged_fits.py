@@ -121,3 +121,20 @@ def test_summary_counts_only_what_converged():
     # 1500 numbers: 68.3 +- 1.2 %, four standard errors
     assert found["coverage"]["pooled"]["68"] == pytest.approx(0.683, abs=0.048)
     assert found["coverage"]["beta2"] == {}  # not known
+
+
+def test_few_electrons_of_close_shells_are_parted():
+    """On rings they show one shell and a few electrons of something else; halves are tried."""
+    image = ImageSpec(128, fold=True)
+    one = ShellParams(
+        jnp.array([0.6, 0.62], jnp.float32),
+        jnp.array([0.0075, 0.0082], jnp.float32),
+        jnp.array([2200, 2300], jnp.int32),
+        jnp.array([[0.5] + 11 * [0.0], [0.6] + 11 * [0.0]], jnp.float32),
+    )
+    counts = np.array(render_electrons(jax.random.key(34), one, image, 2**13))[None]
+    truth = jax.tree.map(lambda x: np.asarray(x)[None], one)
+    (fit,) = judge_fits(counts, image, truth, 12, None)
+    assert fit.converged, fit.reason
+    off = 64 * (fit.radius - one.radius)
+    assert np.abs(off).max() < 1  # pixels; errors are some 0.2, the shells 1.3 apart
