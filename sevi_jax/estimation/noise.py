@@ -46,6 +46,7 @@ _NEAR_STEP = 1.33  # a gain is taken for the step where it is that near
 _ROUNDS = 2  # of estimated noise
 _OFF_ROUNDS = 5
 _SETTLED = 0.05  # standard errors that the ratio of exposures still moves
+_SAME_NOISE = 0.25  # standard errors of gain and spread that are not worth another fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,6 +354,11 @@ def revised(
         return dataclasses.replace(prepared, noise=new), values
     scatter = scatter_of(prepared, mean, origin_of(values, mean.shape))
     gain, source, error = _judged_gain(noise, scatter)
+    if noise.rounds and not (is_off or noise.negative) and source == noise.source:
+        away = abs(gain / noise.gain - 1), abs(scatter.spread - noise.spread)
+        errors = error, scatter.spread_error
+        if all(x <= _SAME_NOISE * own for x, own in zip(away, errors, strict=True)):
+            return None
     if not noise.estimated and source == noise.source and not scatter.spread:
         return (dataclasses.replace(prepared, noise=new), values) if unsettled else None
     needed = noise.negative or is_off or scatter.spread > 0
