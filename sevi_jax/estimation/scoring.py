@@ -47,7 +47,6 @@ class Reason(enum.Enum):
     STUCK = "no step lowers the deviance"
     BOUND = "a radius, width or yield lies at the end of its range"
     SINGULAR = "the counts do not determine all free parameters"
-    EMPTY = "no counts in the pixels used"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,7 +34,7 @@ from sevi_jax.physics import shapes
 _LINE_NODES = {"normal": 36, "skewed": 56}
 _EDGE_NODES = {"normal": 56, "skewed": 128}
 _INNER_NODES = 64  # intervals of the nodes inside the edge
-_SLOW = 7.0  # a shell with R < 7 sigma reaches the centre
+_NEAR = 1.0  # widths from the centre: a shell whose density begins nearer reaches it
 _TAPS = range(-2, 4)  # of quintic interpolation
 
 
@@ -162,7 +162,7 @@ def _lagrange(fraction: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class RingSeries:
-    """The series of one shell at some 120 nodes, from which it is interpolated.
+    """The series of one shell at some 130 nodes, or 200 of a skewed one; what lies between them.
 
     Nodes lie evenly over the edge, where the density varies with sigma. Inside they crowd where the
     edge begins, s = a (1 - q^2) with q even; of a shell that reaches the centre they crowd there,
@@ -229,7 +229,7 @@ def ring_series(
     """
     extent = shapes.support(kind.shape, np.asarray(parameters, np.float64), variance)
     low, high, wide = (float(x) for x in extent)
-    slow = low < (_SLOW - 6.0) * wide
+    slow = low < _NEAR * wide
     edges = _EDGE_NODES[kind.shape]
     begin = 0.25 * high if slow else low
     spacing = (high - begin) / (edges - 1)

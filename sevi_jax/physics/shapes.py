@@ -85,7 +85,9 @@ def density(shape: str, r: jax.Array, parameters: jax.Array, variance: float | j
         z = (r - radius) / wide
         norm = math.sqrt(2 * math.pi) * wide * _upper_normal(-radius / sigma)
         return jnp.exp(-0.5 * z * z) / norm
-    return _skewed(r, radius, wide, tail)[0] / _skewed(r, radius, sigma, tail)[1]
+    if shape == "skewed":
+        return _skewed(r, radius, wide, tail)[0] / _skewed(r, radius, sigma, tail)[1]
+    raise ValueError(f"shape={shape!r}: expected one of {', '.join(SHAPES)}")
 
 
 def support(shape: str, parameters: Any, variance: Any = 0.0):
