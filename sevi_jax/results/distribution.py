@@ -88,8 +88,12 @@ class Distribution:
 
     @functools.cached_property
     def r(self) -> np.ndarray:
-        """Radii, whole pixels up to the farthest pixel that is used, ``[K]``."""
-        return np.arange(1.0, max(math.floor(self.fit.reach), 2) + 1)
+        """Radii, whole pixels from the nearest to the farthest pixel that is used, ``[K]``.
+
+        Electrons of smaller radii hit none of the pixels: nothing is known of them.
+        """
+        first = max(math.ceil(self.fit.nearest), 1)
+        return np.arange(float(first), max(math.floor(self.fit.reach), first + 1) + 1)
 
     @functools.cached_property
     def _values(self) -> np.ndarray:
@@ -291,7 +295,11 @@ class Distribution:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was decided about the picture, in words."""
-        return self.fit.notes
+        first = self.r[0]
+        if first == 1:
+            return self.fit.notes
+        unseen = f"no pixel nearer to the origin is used: I(r) and sums begin at r = {first:g}"
+        return (*self.fit.notes, unseen)
 
     def spectrum(
         self,
@@ -349,7 +357,7 @@ class Distribution:
         from sevi_jax.results.record import fit_record
 
         found = fit_record(self.fit)
-        found["warnings"] = list(self.warnings)
+        found |= {"warnings": list(self.warnings), "notes": list(self.notes)}
         arrays = {
             name: [None if not np.isfinite(x) else float(x) for x in values]
             for name, values in self.columns().items()

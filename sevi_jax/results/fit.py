@@ -190,10 +190,20 @@ class Fit:
     @functools.cached_property
     def reach(self) -> float:
         """Largest distance of a pixel that was used from the origin, pixels."""
+        return float(self._distances.max())
+
+    @property
+    def nearest(self) -> float:
+        """Smallest distance of a pixel that was used from the origin, pixels."""
+        return float(self._distances.min())
+
+    @functools.cached_property
+    def _distances(self) -> np.ndarray:
+        """Of the pixels that were used."""
         data, values = self.fitted.prepared.data, self.fitted.found.values
         used = data.exposure.ravel() > 0
         row, column = (x[used] for x in data.middles)
-        return float(ideal_distance(row, column, values.geometry).max())
+        return ideal_distance(row, column, values.geometry)
 
     def _named(self, name: str, fixed: float) -> UFloat:
         return self.parameters[name] if name in self.parameters else constant(fixed)
