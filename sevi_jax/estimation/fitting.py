@@ -535,7 +535,7 @@ def start_beside(
     fitted = PictureModel(prepared.data, whole, alone)
     even = [EvenRings(prepared.data, whole, geometry[:2])] if model.layout.efficiency else []
     free = freeform.search(fitted, alone, limits_for(prepared.data), even)
-    rings = freeform.rings(free, continuum, len(shells))
+    rings, left = freeform.rings(free, continuum, len(shells))
     if len(rings) < len(shells):
         raise InputError(
             f"shells={len(shells)}: only {len(rings)} rings stand out from the continuum"
@@ -546,8 +546,7 @@ def start_beside(
         own = dict(zip(orders, ring[2:], strict=True))
         lengths = [ring[0], ring[1], 0.0][: shell.lengths]
         values.append(np.array([*lengths, *(own.get(n, 0.0) for n in (0, *shell.orders))]))
-    found = free.found.values
-    return dataclasses.replace(found, shells=tuple(values))
+    return dataclasses.replace(free.found.values, shells=tuple(values), continuum=left)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,7 @@ _ALL = 0.3  # a variance that all share counts as so many nodes beside those of 
 _LIKE = 1.0  # the same of beta's variances, taken as proportional to those of x
 _NEAR = 2.0  # pixels about a node over which x's variances are taken for that
 _FIRST_SCALE = 0.3  # of the differences
+_STIFF_SCALE = 0.01  # the same beside shells, whose rings a looser continuum would take
 _SMALLEST_SCALE, _LARGEST_SCALE = 1e-4, 20.0
 _BARRIER = 0.05  # of the logarithm of the density of directions, per node
 _ANGLES = 4  # per order, from 0 to pi
@@ -44,6 +45,8 @@ _HOLD = 6  # rounds in which a constant background stays where it began
 _FIRM = 1e9  # how much more precise it is made for that
 _FILLED = 50  # pixels of a ring whose mean is taken for a first background
 _BEYOND = 3.0  # scale of log I beyond the picture, where a background would do as well
+_LEAST_DAMPING = 1e-3  # of a step of log I beyond the picture
+_FULL = 0.9  # of the way to where a density of directions is 0 at which a search begins at most
 _UP, _DOWN = 2.0, 10.0  # most that x grows and falls in a step
 _ROUNDS = 60
 _DAMPINGS = (0.0, 1e-6, 1e-5, 1e-4)
@@ -52,6 +55,7 @@ _TOGETHER = 16  # intervals are halved in multiples of this
 _SETTLED = 0.3  # change of the objective in a round, and 6 times that of the scales
 _HALVINGS = 6
 _HALF_WIDTHS = 2.355  # full width at half maximum of a normal density, in sigma
+_ENDS = 3.0  # a ring ends so many sigma from its peak
 
 
 class Differences:
@@ -78,6 +82,7 @@ class Differences:
         self.weights = np.where(even, scale / _products_of(at), np.array(plain)[:, None])
         self.variance = np.full(self.number, _FIRST_SCALE**2)
         self.worth = np.ones(self.number)  # how many numbers each variance rests on
+        self.shares = np.eye(self.number)  # of others' logarithms in that of each variance
 
     def of(self, values: np.ndarray) -> np.ndarray:
         """The differences, ``[K - order]``."""
@@ -104,7 +109,11 @@ class Differences:
         return found
 
     def revise(
-        self, values: np.ndarray, covariance: np.ndarray, like: "Differences | None" = None
+        self,
+        values: np.ndarray,
+        covariance: np.ndarray,
+        like: "Differences | None" = None,
+        hidden: np.ndarray | None = None,
     ) -> float:
         """Estimates the variances anew; returns the root mean square of their logarithms' change.
 
@@ -113,14 +122,17 @@ class Differences:
             covariance: of the values, ``[K, K]``.
             like: others whose variances these are likely to be proportional to; all equal
                 without.
+            hidden: which of the differences tell nothing, ``[K - order]``: their variances are
+                taken between those beside them.
         """
-        square = self.of(values) ** 2
-        known = np.clip(1 - self.spread(covariance) / self.variance, 1e-3, 1.0)
+        seen = np.ones(self.number) if hidden is None or hidden.all() else ~hidden * 1.0
+        square = seen * self.of(values) ** 2
+        known = seen * np.clip(1 - self.spread(covariance) / self.variance, 1e-3, 1.0)
         window = np.ones(2 * _WINDOW + 1)
         near, near_known = (np.convolve(x, window, mode="same") for x in (square, known))
         if like is None:
             # a geometric mean, so that a few jumps do not make all differences likely
-            ratio = np.log(np.maximum(near, 1e-30) / near_known)
+            ratio = np.log(np.maximum(near, 1e-30) / np.maximum(near_known, 1e-3))
             usual = np.exp(np.sum(near_known * ratio) / near_known.sum())
             weight = _ALL
         else:
@@ -129,6 +141,8 @@ class Differences:
             weight = _LIKE
         self.worth = near_known + weight
         new = np.clip((near + weight * usual) / self.worth, _SMALLEST_SCALE**2, _LARGEST_SCALE**2)
+        self.shares = _between(self.middle, seen > 0)
+        new = np.exp(self.shares @ np.log(new))
         change = np.sqrt(np.mean(known * np.log(new / self.variance) ** 2))
         self.variance = new
         return float(change)
@@ -149,13 +163,28 @@ class Differences:
             values: ``[K]``.
             covariance: of the vector with the values, ``[P, K]``.
         """
-        pull = self.of(values) / self.variance * np.sqrt(2 / self.worth)
+        pull = self.of(values) / self.variance
         found = np.zeros((len(covariance), self.number))
         for i, w in enumerate(self.weights):
             found += covariance[:, i : i + self.number] * (w * pull)
+        found = found @ self.shares * np.sqrt(2 / self.worth)
         k = np.arange(self.number)
         near = np.abs(k[:, None] - k) <= _WINDOW
         return found @ (near / np.sqrt(near.sum(axis=0)))
+
+
+def _between(at: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """What makes values at all places from those that are seen, by straight lines, ``[N, N]``."""
+    found = np.zeros((len(at), len(at)))
+    place = np.flatnonzero(seen)
+    above = np.clip(np.searchsorted(at[place], at), 1, max(len(place) - 1, 1))
+    low, high = place[above - 1], place[np.minimum(above, len(place) - 1)]
+    width = np.where(high > low, at[high] - at[low], 1.0)
+    share = np.clip((at - at[low]) / width, 0.0, 1.0)
+    k = np.arange(len(at))
+    found[k, low] += 1 - share
+    found[k, high] += share
+    return found
 
 
 def _products_of(at: np.ndarray) -> np.ndarray:
@@ -183,6 +212,7 @@ class Smooth:
         assert continuum is not None
         self.held, self.level, self.added = held, level, added
         self.size, self.count = model.size, continuum.count
+        self.shells, self.starts = model.shells, model.starts
         first = model.beside.start
         self.x = slice(first, first + self.count)
         self.betas = [
@@ -197,6 +227,9 @@ class Smooth:
         self.beyond = self.nodes > continuum.inner * continuum.spacing
         self.differences = [Differences(self.nodes, ORDER_X)]
         self.differences += [Differences(self.nodes, ORDER_BETA) for _ in self.betas]
+        if model.shells:
+            for differences in self.differences:
+                differences.variance[:] = _STIFF_SCALE**2
         top = max(continuum.orders, default=0)
         cosine = np.cos(np.linspace(0.0, np.pi, _ANGLES * top + 1))
         values = [legendre.legval(cosine, np.eye(n + 1)[n]) for n in continuum.orders]
@@ -311,14 +344,27 @@ class Smooth:
         return share
 
     def revise(self, vector: np.ndarray, covariance: np.ndarray) -> float:
-        """Estimates all variances anew; returns the largest change."""
+        """Estimates all variances anew; returns the largest change.
+
+        The continuum beneath a shell is taken as as smooth as beside it. Else it and the shell
+        would both be free to be the ring: its variances would grow with what it takes of the
+        ring, and let it take more.
+        """
         first = self.differences[0]
-        return max(
-            differences.revise(
-                vector[part], covariance[part, part], None if differences is first else first
-            )
-            for part, differences in zip(self.parts, self.differences, strict=True)
-        )
+        changes = []
+        for part, differences in zip(self.parts, self.differences, strict=True):
+            like = None if differences is first else first
+            hidden = self.beneath(vector, differences.middle)
+            changes.append(differences.revise(vector[part], covariance[part, part], like, hidden))
+        return max(changes)
+
+    def beneath(self, vector: np.ndarray, r: np.ndarray) -> np.ndarray:
+        """Which radii lie beneath a shell, ``[len(r)]`` bool."""
+        found = np.zeros(len(r), bool)
+        for i, shell in enumerate(self.shells):
+            place, *widths = vector[self.starts[i] : self.starts[i] + shell.lengths]
+            found |= np.abs(r - place) < _ENDS * sum(abs(x) for x in widths)
+        return found
 
     def with_errors_of_scales(self, vector: np.ndarray, covariance: np.ndarray) -> np.ndarray:
         """The covariance with what the variances' own errors add to it, ``[P, P]``.
@@ -364,7 +410,7 @@ def search(
 
     Args:
         picture: data and model, which has a continuum.
-        start: values to begin at; of the continuum they are not looked at.
+        start: values to begin at; a continuum of zeros is taken from the counts.
         limits: of the shells beside it.
         added: terms on the deviance, of parameters beside the continuum.
         earlier: a search of the same picture with other nodes, to go on from.
@@ -464,8 +510,12 @@ def jumps(free: FoundFree, model: Model) -> tuple[int, ...]:
     return tuple(int(i) for i in np.sort(np.argsort(-need)[:number]))
 
 
-def rings(free: FoundFree, continuum: Continuum, number: int) -> list[np.ndarray]:
-    """The rings that stand out most from what is beside them, inner first.
+def rings(
+    free: FoundFree, continuum: Continuum, number: int
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The rings that stand out most from what is beside them, inner first, and what is left.
+
+    Beneath a ring what is left is a straight line in log I, and one in beta_n, between its ends.
 
     Args:
         free: a search without shells.
@@ -473,12 +523,13 @@ def rings(free: FoundFree, continuum: Continuum, number: int) -> list[np.ndarray
         number: how many rings are wanted; fewer are returned where no more are seen.
 
     Returns:
-        Of every ring R, sigma, electrons and electrons times beta_n, ``[3 + L]``.
+        Of every ring R, sigma, electrons and electrons times beta_n, ``[3 + L]``; of what is left
+        I and I beta_n at the nodes, ``[(1 + L) K]``.
     """
     from scipy.signal import find_peaks  # takes half a second to load
 
     if free.covariance is None:
-        return []
+        return [], np.array(free.found.values.continuum)
     count, nodes = continuum.count, continuum.nodes
     values = free.found.values.continuum.reshape(-1, count)
     error = np.sqrt(np.diagonal(free.covariance)[-continuum.size :][:count])
@@ -486,16 +537,26 @@ def rings(free: FoundFree, continuum: Continuum, number: int) -> list[np.ndarray
     # the error of a sum over the ring grows as the root of its width, its height as the width
     weight = about["prominences"] / error[peaks] * np.sqrt(about["widths"])
     best = np.sort(np.argsort(-weight)[:number])
+    widths = np.maximum(about["widths"][best], 1.0) * continuum.spacing / _HALF_WIDTHS
+    peaks = peaks[best]
+    away = np.abs(nodes - nodes[peaks][:, None]) > _ENDS * widths[:, None]  # [R, K]
+    outside = away.all(axis=0)
+    left = np.exp(np.interp(nodes, nodes[outside], np.log(values[0][outside])))
+    left = np.concatenate([[left], np.zeros_like(values[1:])])
+    for own, old in zip(left[1:], values[1:] / values[0], strict=True):
+        own[:] = left[0] * np.interp(nodes, nodes[outside], old[outside])
     found = []
-    for i in best:
-        place = peaks[i]
-        width = max(float(about["widths"][i]), 1.0) * continuum.spacing
-        sigma = width / _HALF_WIDTHS
-        electrons = about["prominences"][i] * sigma * math.sqrt(2 * math.pi)
-        near = slice(max(place - 1, 0), place + 2)
-        own = values[1:, near].sum(axis=1) / values[0, near].sum()
-        found.append(np.array([nodes[place], sigma, electrons, *(electrons * own)]))
-    return found
+    for place, width in zip(peaks, widths, strict=True):
+        # those beside it have their own share of what stands out
+        nearest = np.abs(nodes - nodes[place]) == np.abs(nodes - nodes[peaks][:, None]).min(axis=0)
+        own = nearest & (np.abs(nodes - nodes[place]) <= _ENDS * width)
+        above = np.sum((values - left)[:, own], axis=1) * continuum.spacing
+        height = values[0, place] - left[0, place]
+        if height <= 0 or above[0] <= 0:  # no more than a shoulder: all of it is the ring's
+            height, above = values[0, place], values[:, place] * width * math.sqrt(2 * math.pi)
+        sigma = np.clip(above[0] / height / math.sqrt(2 * math.pi), 0.3 * width, width)
+        found.append(np.array([nodes[place], sigma, *above]))
+    return found, left.ravel()
 
 
 def _begin(
@@ -528,9 +589,20 @@ def _begin(
         flat = float((counts / whole * width)[filled].min()) if filled.any() else 0.0
         vector[smooth.constant] = flat
         counts = np.maximum(counts - flat * whole / width, 0.1 * counts)
-    vector[smooth.x] = 0.5 * (np.log(counts) + level)
-    for part in smooth.betas:
-        vector[part] = 0.0
+    if start.continuum.any():
+        # beside shells the counts are not the continuum's alone
+        values = start.continuum.reshape(-1, len(nodes))
+        intensity = np.maximum(values[0], np.exp(smooth.held))
+        vector[smooth.x] = np.log(intensity)
+        beta = values[1:] / intensity
+        density = 1 + smooth.directions.T @ beta
+        beta /= np.maximum(1.0, (1 - density.min(axis=0, initial=1.0)) / _FULL)
+        for part, own in zip(smooth.betas, beta, strict=True):
+            vector[part] = own
+    else:
+        vector[smooth.x] = 0.5 * (np.log(counts) + level)
+        for part in smooth.betas:
+            vector[part] = 0.0
     return smooth, vector
 
 
@@ -571,8 +643,18 @@ def _stepped(
     model: Model,
     limits: Limits,
 ) -> tuple[np.ndarray, Scaled]:
-    """A few steps of Newton's method with the counts as a quadratic form; its last matrix too."""
+    """A few steps of Newton's method with the counts as a quadratic form; its last matrix too.
+
+    Each lowers that form with the penalty, so that what they are together does too.
+    """
     at, new = smooth.amplitudes(vector), vector
+
+    def objective(trial):
+        change = smooth.amplitudes(trial) - at
+        form = 0.5 * change @ found.information @ change - found.score @ change
+        return float(form) + smooth.penalty(trial)[0]
+
+    now = objective(new)
     for _ in range(_INNER):
         slope = found.score - found.information @ (smooth.amplitudes(new) - at)
         score, information = smooth.pulled(new, slope, found.information)
@@ -580,16 +662,37 @@ def _stepped(
         if smooth.is_held and smooth.constant is not None:
             information[smooth.constant, smooth.constant] *= _FIRM
         precision = _factorised(information + curvature)
-        step = precision.solve(score + pull)
+        step = _within_reach(smooth, precision, information + curvature, score + pull)
         if step is None:
             break
-        far = step[smooth.x][smooth.beyond]
-        step[smooth.x][smooth.beyond] = np.clip(far, -_UP, _UP)
         share = min(smooth.share(new, step), 1 / reaches_of_step(new, step, model).max())
-        new = new + share * step
-        if smooth.constant is not None and vector[smooth.constant] >= 0:
-            # a negative one and a higher continuum are much the same for a step too long
-            new[smooth.constant] = max(new[smooth.constant], 0.0)
-        kept = inside(values.with_vector(new, model), model, limits)
-        new = kept.vector(model)
+        for _ in range(_HALVINGS):
+            trial = new + share * step
+            if smooth.constant is not None and vector[smooth.constant] >= 0:
+                # a negative one and a higher continuum are much the same for a step too long
+                trial[smooth.constant] = max(trial[smooth.constant], 0.0)
+            trial = inside(values.with_vector(trial, model), model, limits).vector(model)
+            after = objective(trial)
+            if after <= now:
+                new, now = trial, after
+                break
+            share *= 0.5
     return new, precision
+
+
+def _within_reach(
+    smooth: Smooth, precision: Scaled, matrix: np.ndarray, right: np.ndarray
+) -> np.ndarray | None:
+    """Newton's step, damped beyond the picture as far as it would run away there.
+
+    Log I there is known so badly that its step may be tens, far outside of where the form holds.
+    """
+    step = precision.solve(right)
+    place = np.arange(smooth.x.start, smooth.x.stop)[smooth.beyond]
+    damping = _LEAST_DAMPING
+    while step is not None and np.abs(step[place]).max() > _UP:
+        damped = np.array(matrix)
+        damped[place, place] += damping
+        step = _factorised(damped).solve(right)
+        damping *= 10
+    return step
