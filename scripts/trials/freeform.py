@@ -321,19 +321,19 @@ def measure(case: str, electrons: float, seed: int, folder: pathlib.Path) -> dic
     return row
 
 
-def judge_variants(cases: list[str], electrons: list[float], seeds: int) -> None:
+def judge_variants(cases: list[str], electrons: list[float], seeds: range) -> None:
     """Prints errors of every variant over those of the plain case, of the same seeds."""
     for number in electrons:
         for case in cases:
-            plain = np.array([errors_of(case, number, seed, PLAIN) for seed in range(seeds)])
+            plain = np.array([errors_of(case, number, seed, PLAIN) for seed in seeds])
             for name, variant in VARIANTS.items():
-                own = np.array([errors_of(case, number, seed, variant) for seed in range(seeds)])
+                own = np.array([errors_of(case, number, seed, variant) for seed in seeds])
                 each = own / plain
                 whole = np.sqrt(np.mean(own**2, axis=0) / np.mean(plain**2, axis=0))
-                spread = each.std(axis=0, ddof=1) / np.sqrt(seeds)
+                spread = each.std(axis=0, ddof=1) / np.sqrt(len(seeds))
                 print(
-                    f"{case} {number:.0e} {seeds} {name}: I {whole[0]:.3f} +- {spread[0]:.3f}, "
-                    f"I beta_2 {whole[1]:.3f} +- {spread[1]:.3f}", flush=True,
+                    f"{case} {number:.0e} {len(seeds)} {name}: "
+                    f"I {whole[0]:.3f} +- {spread[0]:.3f}, I beta_2 {whole[1]:.3f} +- {spread[1]:.3f}", flush=True,
                 )  # fmt: skip
 
 
@@ -371,10 +371,10 @@ def measure_rings(seed: int) -> np.ndarray:
     return np.array(pulls)
 
 
-def judge_rings(number: int) -> None:
-    """Prints how often the rings' values lie within their errors, over so many pictures."""
+def judge_rings(seeds: range) -> None:
+    """Prints how often the rings' values lie within their errors, over some pictures."""
     every = []
-    for seed in range(number):
+    for seed in seeds:
         every.append(measure_rings(seed))
         pulls = np.abs(np.array(every))
         columns = " ".join(
@@ -383,7 +383,7 @@ def judge_rings(number: int) -> None:
         )
         within = [f"{100 * np.mean(pulls < x):.1f} %" for x in (1, 1.96)]
         print(
-            f"{seed + 1} pictures: within one error {within[0]}, 1.96 {within[1]}; {columns}",
+            f"{len(every)} pictures: within one error {within[0]}, 1.96 {within[1]}; {columns}",
             flush=True,
         )
 
@@ -396,15 +396,17 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=list("abcd"))
     parser.add_argument("--electrons", nargs="+", type=float, default=[1e4, 1e5, 1e6, 1e7])
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs/freeform"))
     parser.add_argument("--rings", type=int, help="fit the rings of case c in so many pictures")
     parser.add_argument("--variants", action="store_true", help="compare those with the plain case")
     options = parser.parse_args()
+    seeds = range(options.first, options.first + options.seeds)
     if options.variants:
-        judge_variants(options.cases, options.electrons, options.seeds)
+        judge_variants(options.cases, options.electrons, seeds)
         return
     if options.rings:
-        judge_rings(options.rings)
+        judge_rings(range(options.first, options.first + options.rings))
         return
     options.folder.mkdir(parents=True, exist_ok=True)
     print("case electrons seeds | error / rBasex's best: I, I beta_2 | coverage of 68 and 95 % "
@@ -412,7 +414,7 @@ def main() -> None:
     for electrons in options.electrons:
         for case in options.cases:
             rows = []
-            for seed in range(options.seeds):
+            for seed in seeds:
                 rows.append(measure(case, electrons, seed, options.folder))
                 print(f"{case} {electrons:.0e} {seed}", end="\r", file=sys.stderr)
 

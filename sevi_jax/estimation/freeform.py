@@ -431,8 +431,8 @@ def search(
     for number in range(_ROUNDS):
         before = 0.5 * found.deviance + smooth.penalty(vector)[0]
         smooth.is_held = smooth.constant is not None and number < _HOLD
-        trial, precision = _stepped(smooth, vector, values, found, model, limits)
-        inverse = precision.inverse()
+        trial, matrix = _stepped(smooth, vector, values, found, model, limits)
+        inverse = _factorised(matrix).inverse()
         if inverse is None:
             reason = Reason.SINGULAR
             break
@@ -559,6 +559,31 @@ def rings(
     return found, left.ravel()
 
 
+def step_within_reach(smooth: Smooth, matrix: np.ndarray, right: np.ndarray) -> np.ndarray | None:
+    """Newton's step, damped beyond the picture as far as it would run away there.
+
+    Log I there is known so badly that its step may be tens, far outside of where the form holds.
+    To cut it off there alone would spoil the rest of the step.
+
+    Args:
+        smooth: says what lies beyond the picture.
+        matrix: of the form, ``[P, P]``.
+        right: its negative slope, ``[P]``.
+
+    Returns:
+        The step ``[P]``; None where the matrix is not positive.
+    """
+    step = _factorised(matrix).solve(right)
+    place = np.arange(smooth.x.start, smooth.x.stop)[smooth.beyond]
+    damping = _LEAST_DAMPING
+    while step is not None and np.abs(step[place]).max() > _UP:
+        damped = np.array(matrix)
+        damped[place, place] += damping
+        step = _factorised(damped).solve(right)
+        damping *= 10
+    return step
+
+
 def _begin(
     picture: PictureModel, start: Values, added: Sequence[Term]
 ) -> tuple[Smooth, np.ndarray]:
@@ -642,7 +667,7 @@ def _stepped(
     found: Evaluation,
     model: Model,
     limits: Limits,
-) -> tuple[np.ndarray, Scaled]:
+) -> tuple[np.ndarray, np.ndarray]:
     """A few steps of Newton's method with the counts as a quadratic form; its last matrix too.
 
     Each lowers that form with the penalty, so that what they are together does too.
@@ -661,8 +686,8 @@ def _stepped(
         _, pull, curvature = smooth.penalty(new)
         if smooth.is_held and smooth.constant is not None:
             information[smooth.constant, smooth.constant] *= _FIRM
-        precision = _factorised(information + curvature)
-        step = _within_reach(smooth, precision, information + curvature, score + pull)
+        matrix = information + curvature
+        step = step_within_reach(smooth, matrix, score + pull)
         if step is None:
             break
         share = min(smooth.share(new, step), 1 / reaches_of_step(new, step, model).max())
@@ -677,22 +702,4 @@ def _stepped(
                 new, now = trial, after
                 break
             share *= 0.5
-    return new, precision
-
-
-def _within_reach(
-    smooth: Smooth, precision: Scaled, matrix: np.ndarray, right: np.ndarray
-) -> np.ndarray | None:
-    """Newton's step, damped beyond the picture as far as it would run away there.
-
-    Log I there is known so badly that its step may be tens, far outside of where the form holds.
-    """
-    step = precision.solve(right)
-    place = np.arange(smooth.x.start, smooth.x.stop)[smooth.beyond]
-    damping = _LEAST_DAMPING
-    while step is not None and np.abs(step[place]).max() > _UP:
-        damped = np.array(matrix)
-        damped[place, place] += damping
-        step = _factorised(damped).solve(right)
-        damping *= 10
-    return step
+    return new, matrix

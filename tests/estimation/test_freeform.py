@@ -3,8 +3,16 @@
 import numpy as np
 import pytest
 
-from sevi_jax.estimation.freeform import Differences, FoundFree, Smooth, jumps
+from sevi_jax.estimation.freeform import (
+    Differences,
+    FoundFree,
+    Smooth,
+    jumps,
+    rings,
+    step_within_reach,
+)
 from sevi_jax.estimation.scoring import Found, Quadratic, Reason
+from sevi_jax.model.components import Shell
 from sevi_jax.model.continuum import Continuum
 from sevi_jax.model.means import Layout
 from sevi_jax.model.picture_model import Evaluation, Model, Values
@@ -135,6 +143,83 @@ def test_errors_of_scales_are_those_of_an_estimate():
     expected = np.zeros((5, 5))
     expected[1:3, 1:3] = [[1, -1], [-1, 1]]
     np.testing.assert_allclose(moved @ moved.T, expected * shift**2, atol=1e-12)
+
+
+def test_variances_beneath_a_shell_are_those_beside_it():
+    shell = Shell("normal", (2,))
+    continuum = Continuum(60.0, 1.0, (2,))
+    model = Model((shell,), Layout(modes_for((2,))), continuum)
+    smooth = Smooth(model, np.zeros(continuum.count), 0.0)
+    vector = np.zeros(model.size)
+    vector[:2] = 30.0, 2.0
+    beneath = smooth.beneath(vector, continuum.nodes)
+    np.testing.assert_array_equal(continuum.nodes[beneath], np.arange(25.0, 36.0))
+    differences = smooth.differences[0]
+    hidden = smooth.beneath(vector, differences.middle)
+    rng = np.random.default_rng(8)
+    values = np.zeros(continuum.count)
+    values[continuum.nodes == 30] = 50.0  # a peak, of which nothing is to be seen
+    values += np.cumsum(np.cumsum(np.cumsum(rng.normal(size=len(values)) * 0.05)))
+    exact = np.zeros((len(values), len(values)))
+    differences.revise(values, exact, hidden=hidden)
+    low, high = np.flatnonzero(hidden)[[0, -1]] + [-1, 1]
+    ends = np.log(differences.variance[[low, high]])
+    share = (differences.middle[hidden] - differences.middle[low]) / (high - low)
+    np.testing.assert_allclose(
+        np.log(differences.variance[hidden]), ends[0] + share * (ends[1] - ends[0])
+    )
+    assert np.sqrt(differences.variance[hidden].max()) < 0.3
+    # the errors of those beside are all that those beneath have
+    moved = differences.moved(values, np.eye(len(values)))
+    assert np.abs(moved[:, low + 4 : high - 3]).max() < 1e-9 < np.abs(moved[:, low]).max()
+
+
+def test_rings_are_taken_out_of_what_is_left():
+    continuum = Continuum(60.0, 1.0, (2,))
+    model = Model((), Layout(modes_for(continuum.orders)), continuum)
+    smooth = Smooth(model, np.zeros(continuum.count), 0.0)
+    nodes = continuum.nodes
+    beneath = 1e3 * np.exp(-nodes / 25)
+    true = [(18.0, 1.5, 2e4, 1.2), (40.0, 2.5, 3e4, -0.6)]
+    intensity, harmonic = beneath.copy(), 0.3 * beneath
+    for radius, sigma, electrons, beta in true:
+        ring = electrons * np.exp(-0.5 * ((nodes - radius) / sigma) ** 2)
+        ring /= sigma * np.sqrt(2 * np.pi)
+        intensity, harmonic = intensity + ring, harmonic + beta * ring
+    values = Values((), continuum=np.concatenate([intensity, harmonic]))
+    nothing = np.zeros((0, 0))
+    found = Found(values, Evaluation(0.0, nothing, nothing), nothing, Reason.CONVERGED, 1)
+    free = FoundFree(found, np.diag(np.full(model.size, 1e2)), 0.0, smooth, nothing)
+    answer, left = rings(free, continuum, 2)
+    for (radius, sigma, electrons, beta), ring in zip(true, answer, strict=True):
+        np.testing.assert_allclose(
+            ring, [radius, sigma, electrons, electrons * beta], rtol=0.05, atol=0.05 * electrons
+        )
+        assert abs(ring[0] - radius) < 0.5
+        assert abs(ring[1] - sigma) < 0.1
+    left_intensity, left_harmonic = left.reshape(2, -1)
+    # 3 sigma off its peak a ring has a hundredth of its height, a quarter of the continuum there
+    np.testing.assert_allclose(left_intensity, beneath, rtol=0.35)
+    np.testing.assert_allclose(left_harmonic, 0.3 * beneath, rtol=0.35, atol=60)
+
+
+def test_steps_go_down_where_they_would_run_away(smooth, vector):
+    # what lies beyond the picture is known by its sum with what lies within alone: a step that is
+    # cut off beyond, and not within, goes up
+    place = np.arange(smooth.x.start, smooth.x.stop)
+    tight = np.zeros(smooth.size)
+    tight[place] = 1.0
+    matrix = 1e-4 * np.eye(smooth.size) + 1e4 * np.outer(tight, tight)
+    right = np.zeros(smooth.size)
+    right[place] = np.where(smooth.beyond, 5e-3, -5e-3)
+    whole = np.linalg.solve(matrix, right)
+    assert whole[place[smooth.beyond]].min() > 20
+    step = step_within_reach(smooth, matrix, right)
+    assert np.abs(step[place[smooth.beyond]]).max() <= 2
+    assert 0.5 * step @ matrix @ step - right @ step < 0
+    np.testing.assert_allclose(
+        step_within_reach(smooth, matrix, 0.01 * right), 0.01 * whole, rtol=1e-5
+    )
 
 
 def test_nodes_are_halved_at_jumps_alone():
