@@ -333,7 +333,8 @@ def judge_variants(cases: list[str], electrons: list[float], seeds: range) -> No
                 spread = each.std(axis=0, ddof=1) / np.sqrt(len(seeds))
                 print(
                     f"{case} {number:.0e} {len(seeds)} {name}: "
-                    f"I {whole[0]:.3f} +- {spread[0]:.3f}, I beta_2 {whole[1]:.3f} +- {spread[1]:.3f}", flush=True,
+                    f"I {whole[0]:.3f} +- {spread[0]:.3f}, "
+                    f"I beta_2 {whole[1]:.3f} +- {spread[1]:.3f}", flush=True,
                 )  # fmt: skip
 
 
