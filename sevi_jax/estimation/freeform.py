@@ -43,7 +43,8 @@ _HELD = 8.0  # scale of that, per node
 _INNER = 2  # steps of Newton's method in a round
 _HOLD = 6  # rounds in which a constant background stays where it began
 _FIRM = 1e9  # how much more precise it is made for that
-_FILLED = 50  # pixels of a ring whose mean is taken for a first background
+_BROAD = 10  # nodes on each side over which a mean is a first background
+_FILLED = 0.01  # share of the pixels that are in such a mean at least
 _BEYOND = 3.0  # scale of log I beyond the picture, where a background would do as well
 _LEAST_DAMPING = 1e-3  # of a step of log I beyond the picture
 _FULL = 0.9  # of the way to where a density of directions is 0 at which a search begins at most
@@ -598,6 +599,7 @@ def _begin(
     place = np.clip(place, 0, len(nodes) - 1)
     counts = np.bincount(place, data.counts.ravel()[used], minlength=len(nodes))
     pixels = np.bincount(place, minlength=len(nodes))
+    flat = fewest_per_pixel(counts, pixels)
     width = np.gradient(nodes)
     # electrons per pixel of distance, of whole rings
     whole = 2 * np.pi * np.maximum(nodes, 0.5) * width
@@ -610,8 +612,6 @@ def _begin(
     vector = start.vector(model).astype(np.float64)
     if smooth.constant is not None:
         # what is left where the fewest counts are, and the continuum above it
-        filled = pixels > _FILLED
-        flat = float((counts / whole * width)[filled].min()) if filled.any() else 0.0
         vector[smooth.constant] = flat
         counts = np.maximum(counts - flat * whole / width, 0.1 * counts)
     if start.continuum.any():
@@ -629,6 +629,22 @@ def _begin(
         for part in smooth.betas:
             vector[part] = 0.0
     return smooth, vector
+
+
+def fewest_per_pixel(counts: np.ndarray, pixels: np.ndarray) -> float:
+    """The fewest counts per pixel in rings that are so broad that noise does not make them few.
+
+    A background that begins too low is hardly found: I that rises to the picture's rim, and ends
+    there, looks like it.
+
+    Args:
+        counts: sums in narrow rings, ``[K]``.
+        pixels: how many there are in each, ``[K]``.
+    """
+    window, total = np.ones(2 * _BROAD + 1), pixels.sum()
+    counts, pixels = (np.convolve(x, window)[_BROAD:-_BROAD] for x in (counts, pixels))
+    filled = pixels >= max(_FILLED * total, 1)
+    return float((counts[filled] / pixels[filled]).min())
 
 
 def _factorised(matrix: np.ndarray) -> Scaled:
