@@ -147,7 +147,7 @@ def test_errors_of_scales_are_those_of_an_estimate():
 
 
 def test_variances_beneath_a_shell_are_those_beside_it():
-    shell = Shell("normal", (2,))
+    shell = Shell((2,))
     continuum = Continuum(60.0, 1.0, (2,))
     model = Model((shell,), Layout(modes_for((2,))), continuum)
     smooth = Smooth(model, np.zeros(continuum.count), 0.0)
@@ -216,11 +216,12 @@ def test_steps_go_down_where_they_would_run_away(smooth, vector):
     whole = np.linalg.solve(matrix, right)
     assert whole[place[smooth.beyond]].min() > 20
     step = step_within_reach(smooth, matrix, right)
+    assert step is not None
     assert np.abs(step[place[smooth.beyond]]).max() <= 2
     assert 0.5 * step @ matrix @ step - right @ step < 0
-    np.testing.assert_allclose(
-        step_within_reach(smooth, matrix, 0.01 * right), 0.01 * whole, rtol=1e-5
-    )
+    short = step_within_reach(smooth, matrix, 0.01 * right)
+    assert short is not None
+    np.testing.assert_allclose(short, 0.01 * whole, rtol=1e-5)
 
 
 def test_a_first_background_is_no_chance_minimum():
