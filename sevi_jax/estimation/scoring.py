@@ -15,13 +15,18 @@ from typing import Protocol
 import numpy as np
 import scipy.linalg
 
+from sevi_jax.model.components import Shell
 from sevi_jax.model.picture_model import Evaluation, Model, Values
 
 _DAMPING = 1e-3  # of the first step, relative to the diagonal of the information
 _LARGEST_DAMPING = 1e7
 _SETTLED = 0.05  # a step of a fifth of an error that does not help is the end
 _ROUNDING, _LARGEST_ROUNDING = 1e-6, 0.25  # of the deviance, and that of half an error
+# A step of all parameters by less than one error in all is the end where neither it helped nor
+# shorter ones, down to those that rounding hides: the score has rounding, too.
+_NEARLY_SETTLED = 1.0
 _SMALLEST_TAIL = 2e-3  # of sigma
+_AT_END = 1e-9  # of an end of a range: so close to it a parameter lies there
 _GEOMETRY_STEP = 1.0  # most that the origin moves in a step, in the smallest width of a shell
 
 
@@ -45,7 +50,7 @@ class Reason(enum.Enum):
     CONVERGED = "converged"
     ITERATIONS = "still improving after the last iteration allowed"
     STUCK = "no step lowers the deviance"
-    BOUND = "a radius, width or yield lies at the end of its range"
+    BOUND = "a radius, width, tail or yield lies at the end of its range"
     SINGULAR = "the counts do not determine all free parameters"
 
 
@@ -167,13 +172,14 @@ def search(
     found, objective, score, information = _evaluated(picture, values, added or ())
     damping, count, reason = _DAMPING, 1, Reason.ITERATIONS
     while count < iterations:
-        undamped = Scaled(information).solve(score)
+        open_ = _open_directions(values, score, model, limits)
+        undamped = _step(information, score, open_)
         gain = np.inf if undamped is None else float(score @ undamped)
         if gain < tolerance + noise:
             at_end = _at_limits(values, model, limits)
             reason = Reason.BOUND if at_end else Reason.CONVERGED
             break
-        step = Scaled(information, damping).solve(score)
+        step = _step(information, score, open_, damping)
         if step is None:
             damping = max(8 * damping, _DAMPING)
             if damping > _LARGEST_DAMPING:
@@ -195,8 +201,11 @@ def search(
         else:
             damping = max(8 * damping, _DAMPING)
             # what is left to gain drowns in rounding, which is that of the means in large counts
-            if gain < max(_SETTLED, min(_ROUNDING * abs(objective), _LARGEST_ROUNDING)):
-                reason = Reason.CONVERGED
+            rounding = min(_ROUNDING * abs(objective), _LARGEST_ROUNDING)
+            is_hidden = gain < _NEARLY_SETTLED and expected < rounding
+            if gain < max(_SETTLED, rounding) or is_hidden:
+                at_end = _at_limits(values, model, limits)
+                reason = Reason.BOUND if at_end else Reason.CONVERGED
                 break
             if damping > _LARGEST_DAMPING:
                 at_end = _at_limits(values, model, limits)
@@ -216,6 +225,52 @@ def _evaluated(picture: Counts, values: Values, added: Sequence[Term]):
         objective, score = objective + value, score + slope
         information = information + curvature
     return found, objective, score, information
+
+
+def _step(
+    information: np.ndarray, score: np.ndarray, open_: np.ndarray | None, damping: float = 0.0
+) -> np.ndarray | None:
+    """The step of the linear approximation along open directions, or None where it has none."""
+    if open_ is None:
+        return Scaled(information, damping).solve(score)
+    found = Scaled(open_.T @ information @ open_, damping).solve(open_.T @ score)
+    return None if found is None else open_ @ found
+
+
+def _open_directions(
+    values: Values, score: np.ndarray, model: Model, limits: Limits
+) -> np.ndarray | None:
+    """Directions that parameters may move in, ``[P, F]``; None where none is held.
+
+    A parameter of a shell is held that lies at an end of its range and would go on. A tail at its
+    end, which is in proportion to sigma, goes with sigma.
+    """
+    closed, found = [], np.eye(len(score))
+    for i, shell in enumerate(model.shells):
+        for place, value, low, high in _ranges(shell, values.shells[i], limits):
+            own = model.starts[i] + place
+            side = int(_is_at(value, high)) - int(_is_at(value, low))
+            if side * score[own] > 0:
+                closed.append(own)
+                if shell.lengths == 3 and place == 2:
+                    found[own, own - 1] = side * limits.tail
+    return np.delete(found, closed, axis=1) if closed else None
+
+
+def _ranges(
+    shell: Shell, vector: np.ndarray, limits: Limits
+) -> list[tuple[int, float, float, float]]:
+    """Place, value, lowest and highest value of what of a shell has a range."""
+    found = [(0, vector[0], *limits.radius), (1, vector[1], *limits.sigma)]
+    if shell.lengths == 3:
+        most = limits.tail * vector[1]
+        found.append((2, vector[2], -most, most))
+    place = shell.lengths
+    return [*found, (place, vector[place], *limits.electrons)]
+
+
+def _is_at(value: float, end: float) -> bool:
+    return abs(value - end) <= _AT_END * abs(end)
 
 
 def _stepped(
@@ -288,11 +343,11 @@ def inside(values: Values, model: Model, limits: Limits) -> Values:
 
 def _at_limits(values: Values, model: Model, limits: Limits) -> bool:
     """Whether a parameter of a shell lies at an end of its range."""
-    for shell, v in zip(model.shells, values.shells, strict=True):
-        checks = [(v[0], limits.radius), (v[1], limits.sigma), (v[shell.lengths], limits.electrons)]
-        if any(x <= low * (1 + 1e-9) or x >= high * (1 - 1e-9) for x, (low, high) in checks):
-            return True
-    return False
+    return any(
+        _is_at(value, low) or _is_at(value, high)
+        for shell, vector in zip(model.shells, values.shells, strict=True)
+        for _, value, low, high in _ranges(shell, vector, limits)
+    )
 
 
 def foreseen(found: Found) -> float:
