@@ -30,6 +30,7 @@ from sevi_jax.estimation.wording import (
     spot_in_words,
 )
 from sevi_jax.model import geometry as geo
+from sevi_jax.model.means import BACKGROUNDS
 from sevi_jax.model.picture_model import Data, Model, PictureModel, Values, ideal_distance
 
 # Probability that a good picture gets a cause of one kind; there are about ten kinds.
@@ -255,7 +256,7 @@ def _held_blocks(state: State, look: _Look) -> list[_Block]:
         "origin": geo.NAMES[:2], "tilt": geo.NAMES[2:3], "ellipse": geo.NAMES[3:5],
         "harmonics 3": geo.NAMES[5:7], "harmonics 4": geo.NAMES[7:9],
     }  # fmt: skip
-    smooth = tuple(f"background_{k}" for k in range(9))
+    smooth = tuple(f"background_{k}" for k in range(BACKGROUNDS["smooth"]))
     efficiency = tuple(n for n in state.model.names if n.startswith("efficiency_"))
     blocks = [_Block(kind, names) for kind, names in geometry.items()]
     blocks += [

@@ -23,7 +23,7 @@ import scipy.special
 
 from sevi_jax.estimation.scoring import Limits, search
 from sevi_jax.model.components import Grid, Shell, modes_of, shell_series
-from sevi_jax.model.means import Layout, evaluate_chunk
+from sevi_jax.model.means import BACKGROUNDS, Layout, evaluate_chunk
 from sevi_jax.model.picture_model import (
     Data,
     Evaluation,
@@ -397,7 +397,7 @@ class Finder:
         return abs(first[0] - second[0]) / (first[1] + second[1])
 
     def _values(self, guess: Guess) -> Values:
-        background = np.zeros(9)
+        background = np.zeros(BACKGROUNDS["smooth"])
         background[0] = guess.background
         return Values(guess.shells, background=background)
 

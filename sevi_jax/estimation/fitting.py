@@ -616,7 +616,7 @@ class Start:
             beta = dict(zip(orders, v[3:], strict=True))
             lengths = [v[0], v[1], 0.0][: shell.lengths]
             shells.append(np.array([*lengths, v[2], *(beta.get(n, 0.0) for n in shell.orders)]))
-        background = np.zeros(9)
+        background = np.zeros(BACKGROUNDS["smooth"])
         background[0] = guess.background
         return Values(tuple(shells), geometry, background, off_scale=self.off_scale)
 

@@ -22,10 +22,11 @@ from sevi_jax.model import geometry as geo
 from sevi_jax.model.pixels import Chunk
 from sevi_jax.physics.series import cosines
 
-BACKGROUNDS = {"none": 0, "constant": 1, "smooth": 9}
-EFFICIENCY_TERMS = 8
-# Exponents-like degrees of the Legendre polynomials along rows and columns.
-_DEGREES = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2), (4, 0), (2, 2), (0, 4))
+BACKGROUNDS = {"none": 0, "constant": 1, "smooth": 15}
+EFFICIENCY_TERMS = 14
+# Degrees of the Legendre polynomials along rows and columns: every polynomial to the fourth degree.
+# Those of the third have what turns three times around the rings, r^3 cos 3t.
+_DEGREES = tuple((n - k, k) for n in range(5) for k in range(n + 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +72,15 @@ class Frame:
 
     Attributes:
         geometry: ``[9]``; the origin from the middle of the picture.
-        background: counts per pixel of each term, ``[9]``.
-        efficiency: coefficients of its logarithm, ``[8]``.
+        background: counts per pixel of each term, ``[15]``.
+        efficiency: coefficients of its logarithm, ``[14]``.
         off_scale: exposure over that of the off picture, less the exposure that counts are less.
         floor: the likelihood is continued below this mean.
         half: half of the longer side of the picture, pixels: the unit of background terms.
         step: h of the grid.
         start: where the grid begins, pixels; 0 but for bands of pixels that are integrated over.
+        efficiency_means: what is taken off each term of the efficiency, ``[14]``: its mean over the
+            rings of the picture, see `ring_means`.
     """
 
     geometry: jax.Array
@@ -88,6 +91,7 @@ class Frame:
     half: jax.Array
     step: jax.Array
     start: jax.Array
+    efficiency_means: jax.Array
 
 
 def smooth_terms(row: jax.Array, column: jax.Array, number: int) -> list[jax.Array]:
@@ -95,8 +99,9 @@ def smooth_terms(row: jax.Array, column: jax.Array, number: int) -> list[jax.Arr
 
     def legendre(x):
         square = x * x
-        return {0: jnp.ones_like(x), 1: x, 2: 1.5 * square - 0.5,
-                4: (35 * square * square - 30 * square + 3) / 8}  # fmt: skip
+        third = 2.5 * square * x - 1.5 * x
+        fourth = (35 * square * square - 30 * square + 3) / 8
+        return jnp.ones_like(x), x, 1.5 * square - 0.5, third, fourth
 
     along, across = legendre(row), legendre(column)
     return [along[i] * across[k] for i, k in _DEGREES[:number]]
@@ -236,12 +241,14 @@ def detected(
         the means, the efficiency of every pixel, and the derivatives of the means by the parameters
         that have columns of their own; each ``[K, N]``.
     """
-    unit = chunk.row / frame.half, chunk.column / frame.half
+    # empty lanes lie far out, where the exponential of a polynomial is infinite, and 0 times that
+    row, column = (jnp.clip(x / frame.half, -1.0, 1.0) for x in (chunk.row, chunk.column))
     response = chunk.exposure
-    terms = smooth_terms(*unit, EFFICIENCY_TERMS + 1)[1:] if layout.efficiency else []
+    terms = smooth_terms(row, column, EFFICIENCY_TERMS + 1)[1:] if layout.efficiency else []
+    terms = [t - frame.efficiency_means[k] for k, t in enumerate(terms)]
     if terms:
         response = response * jnp.exp(sum(frame.efficiency[k] * t for k, t in enumerate(terms)))
-    background = smooth_terms(*unit, layout.background)
+    background = smooth_terms(row, column, layout.background)
     level = sum(frame.background[k] * t for k, t in enumerate(background))
     mean = response * (signal + level)
     columns = [response * x for x in (*moved, *background)]

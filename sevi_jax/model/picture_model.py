@@ -16,8 +16,16 @@ from sevi_jax.model import center, wide
 from sevi_jax.model import geometry as geo
 from sevi_jax.model.components import Grid, Shell, begin_series
 from sevi_jax.model.continuum import Continuum
-from sevi_jax.model.means import EFFICIENCY_TERMS, Frame, Layout, chunk_means, evaluate_chunk
+from sevi_jax.model.means import (
+    BACKGROUNDS,
+    EFFICIENCY_TERMS,
+    Frame,
+    Layout,
+    chunk_means,
+    evaluate_chunk,
+)
 from sevi_jax.model.pixels import LANES, Chunk, Pixels, Sorted, sort_pixels
+from sevi_jax.model.ring_means import ring_means
 
 _PIXEL_VARIANCE = 1 / 12  # pixels^2, of a uniform density over a pixel
 FLOOR = 1e-4  # of the mean count: the likelihood is continued below
@@ -141,15 +149,17 @@ class Values:
     Attributes:
         shells: of each shell its parameters, as `components.Shell` names them.
         geometry: ``[9]``, `geometry.NAMES`, the origin from the middle of the picture.
-        background: ``[9]``, electrons per pixel.
-        efficiency: ``[8]``.
+        background: ``[15]``, electrons per pixel.
+        efficiency: ``[14]``.
         off_scale: exposure over that of the off picture.
         continuum: I and I beta_n at the nodes, ``[size]``; empty without a continuum.
     """
 
     shells: tuple[np.ndarray, ...]
     geometry: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(len(geo.NAMES)))
-    background: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(9))
+    background: np.ndarray = dataclasses.field(
+        default_factory=lambda: np.zeros(BACKGROUNDS["smooth"])
+    )
     efficiency: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(EFFICIENCY_TERMS))
     off_scale: float = 1.0
     continuum: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
@@ -246,6 +256,10 @@ class PictureModel:
     def __init__(self, data: Data, model: Model, values: Values, exact: bool = True):
         self.data, self.model, self.size = data, model, data.counts.size
         self.exact = exact
+        self.efficiency_means = np.zeros(EFFICIENCY_TERMS)
+        if model.layout.efficiency:
+            means = ring_means(data.exposure, np.asarray(values.geometry[:2]))
+            self.efficiency_means = means.mean(axis=0)
         self._sort(values)
 
     def _sort(self, values: Values) -> None:
@@ -391,7 +405,7 @@ class PictureModel:
         every = (
             values.geometry, values.background, values.efficiency,
             values.off_scale - self.data.off_scale, self.floor, self.data.half, grid.step,
-            grid.start,
+            grid.start, self.efficiency_means,
         )  # fmt: skip
         return Frame(*(jnp.asarray(x, jnp.float32) for x in every))
 

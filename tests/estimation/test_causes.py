@@ -164,7 +164,7 @@ def test_the_widened_model_has_the_means_of_the_narrow_one():
     values = Values(
         (np.array([30.0, 2, 1000, 500]), np.array([60.0, 2, 1.0, 1000, 500, 100])),
         np.array([1.0, 2, 0.1, 0, 0, 0, 0, 0, 0]),
-        np.array([0.5, *np.zeros(8)]),
+        np.array([0.5, *np.zeros(14)]),
     )
     wide, same = widened(model, values)
     assert set(model.names) < set(wide.names)

@@ -78,13 +78,13 @@ def test_score_and_information_are_those_of_the_means(case):
     shells, shape, conditions = CASES[case]
     picture = simulate(shells, SHAPE, seed=5, background=0.3, **conditions)
     _, components, values = parts(shells, shape, **conditions)
-    layout = Layout(modes_of(components), tuple(range(9)), 9, True)
+    layout = Layout(modes_of(components), tuple(range(9)), 15, True)
     model = Model(components, layout)
     exposure = np.ones(SHAPE)
     exposure[:10, :7] = 0.0
-    background = np.array([0.3, 0.02, -0.03, 0.01, 0.0, 0.02, 0.01, 0.0, 0.01])
+    background = np.append(0.3, 0.02 * np.sin(np.arange(1, 15)))
     values = dataclasses.replace(
-        values, background=background, efficiency=np.linspace(-0.02, 0.02, 8)
+        values, background=background, efficiency=np.linspace(-0.02, 0.02, 14)
     )
     fitted = PictureModel(Data(picture.counts * exposure, exposure), model, values)
     found = fitted.evaluate(values)
