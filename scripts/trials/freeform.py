@@ -363,12 +363,8 @@ def measure_rings(seed: int) -> np.ndarray:
     for shell, part in zip(fit.shells, parts, strict=True):
         truth = (*part.place, 1e6 * part.weight, float(part.beta(np.zeros(1))[0]))
         found = (shell.radius, shell.sigma, shell.electrons, shell.beta[2])
-        # drawn is a Poisson number about the mean, whose error is that of this picture
-        error = [x.std_dev for x in found]
-        error[2] = np.hypot(error[2], np.sqrt(truth[2]))
-        pulls.append(
-            [(x.nominal_value - t) / e for x, t, e in zip(found, truth, error, strict=True)]
-        )
+        # drawn is a Poisson number about this mean, which the errors of Poisson counts have in them
+        pulls.append([(x.nominal_value - t) / x.std_dev for x, t in zip(found, truth, strict=True)])
     return np.array(pulls)
 
 
