@@ -36,6 +36,7 @@ _FIRST_SCALE = 0.3  # of the differences
 _STIFF_SCALE = 0.01  # the same beside shells, whose rings a looser continuum would take
 _SMALLEST_SCALE, _LARGEST_SCALE = 1e-4, 20.0
 _BARRIER = 0.05  # of the logarithm of the density of directions, per node
+_ANGLE = 2  # its place in the geometry
 _ANGLES = 4  # per order, from 0 to pi
 _WEAK_X, _WEAK_BETA = 1e-6, 1e-3  # precision of x and beta themselves
 _UNSEEN = 5.0  # log I is held where I is below its error by so much
@@ -46,7 +47,8 @@ _FIRM = 1e9  # how much more precise it is made for that
 _BROAD = 10  # nodes on each side over which a mean is a first background
 _FILLED = 0.01  # share of the pixels that are in such a mean at least
 _BEYOND = 3.0  # scale of log I beyond the picture, where a background would do as well
-_LEAST_DAMPING = 1e-3  # of a step of log I beyond the picture
+_TURN = 0.1  # most that the angle changes in a step, radians
+_LEAST_DAMPING = 4e-3  # of a step beyond the picture or of the angle, over the square of its most
 _FULL = 0.9  # of the way to where a density of directions is 0 at which a search begins at most
 _UP, _DOWN = 2.0, 10.0  # most that x grows and falls in a step
 _ROUNDS = 60
@@ -226,6 +228,10 @@ class Smooth:
         self.constant = at if layout.background else None  # where a constant background lies
         self.is_held = False  # whether that stays where it is
         self.beyond = self.nodes > continuum.inner * continuum.spacing
+        turned = [model.starts[-1] + k for k, i in enumerate(layout.geometry) if i == _ANGLE]
+        far = first + np.flatnonzero(self.beyond)
+        self.loose = np.array([*far, *turned], int)  # what may run away in a step, and how far
+        self.most = np.array([_UP] * len(far) + [_TURN] * len(turned))
         self.differences = [Differences(self.nodes, ORDER_X)]
         self.differences += [Differences(self.nodes, ORDER_BETA) for _ in self.betas]
         if model.shells:
@@ -561,13 +567,13 @@ def rings(
 
 
 def step_within_reach(smooth: Smooth, matrix: np.ndarray, right: np.ndarray) -> np.ndarray | None:
-    """Newton's step, damped beyond the picture as far as it would run away there.
+    """Newton's step, damped in what would run away: log I beyond the picture, and the angle.
 
-    Log I there is known so badly that its step may be tens, far outside of where the form holds.
-    To cut it off there alone would spoil the rest of the step.
+    They may be known so badly, the angle as long as all beta_n are 0, that the step is far outside
+    of where the form holds. To cut it off there alone would spoil the rest of the step.
 
     Args:
-        smooth: says what lies beyond the picture.
+        smooth: says what may run away, and how far each may go.
         matrix: of the form, ``[P, P]``.
         right: its negative slope, ``[P]``.
 
@@ -575,13 +581,14 @@ def step_within_reach(smooth: Smooth, matrix: np.ndarray, right: np.ndarray) -> 
         The step ``[P]``; None where the matrix is not positive.
     """
     step = _factorised(matrix).solve(right)
-    place = np.arange(smooth.x.start, smooth.x.stop)[smooth.beyond]
-    damping = _LEAST_DAMPING
-    while step is not None and np.abs(step[place]).max() > _UP:
-        damped = np.array(matrix)
-        damped[place, place] += damping
+    place, most = smooth.loose, smooth.most
+    damping = np.full(len(place), 0.1 * _LEAST_DAMPING)
+    damped = np.array(matrix)
+    while step is not None and (too_far := np.abs(step[place]) > most).any():
+        damping = np.where(too_far, 10 * damping, damping)
+        added = np.where(too_far, damping / most**2, 0.0)
+        damped[place, place] += added
         step = _factorised(damped).solve(right)
-        damping *= 10
     return step
 
 

@@ -255,3 +255,19 @@ def test_nodes_are_halved_at_jumps_alone():
         assert len(halved) == (16 if edges else 0)
         for edge in edges:
             assert {edge - 1, edge, edge + 1} <= set(halved)
+
+
+def test_a_polarisation_does_not_turn_around_while_nothing_tells_where_it_is():
+    # without beta the angle has no information, and its step by rounding alone may be any
+    continuum = Continuum(16.0, 1.0, (2,))
+    model = Model((), Layout(modes_for(continuum.orders), (2,), 1), continuum)
+    smooth = Smooth(model, np.zeros(continuum.count), 0.0)
+    matrix = np.eye(model.size)
+    place = model.starts[-1]  # the geometry follows the shells, of which there are none
+    matrix[place, place] = 1e-7
+    right = np.full(model.size, 1e-3)
+    step = step_within_reach(smooth, matrix, right)
+    assert step is not None
+    assert 0 < step[place] <= 0.1
+    others = np.arange(model.size) != place
+    np.testing.assert_allclose(step[others], 1e-3)
