@@ -18,6 +18,7 @@ from sevi_jax.network.run import load_run
 from sevi_jax.network.training import loop
 
 ROOT = pathlib.Path(__file__).parents[3]
+STAGES = ("numbers", "rates", "train")
 
 
 @pytest.fixture
@@ -35,23 +36,27 @@ def run_report(folder, *flags):
         "XLA_FLAGS": "",
     }
     line = ["bash", ROOT / "scripts/gpu_report.sh", f"--output={folder}", "--tiny", "--repeats=1"]
-    return subprocess.run([*line, *flags], env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run([*line, *flags], env=env, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The folder of a report on the CPU."""
-    folder = tmp_path_factory.mktemp("report")
-    result = run_report(folder, "--minutes=0.8")
-    log = folder / "log.txt"
-    assert result.returncode == 0, result.stderr + log.read_text()
+    """The folder of a report on the CPU; on a busy machine it needs more minutes."""
+    for minutes in (0.8, 3, 10):
+        folder = tmp_path_factory.mktemp("report")
+        result = run_report(folder, f"--minutes={minutes}")
+        log = (folder / "log.txt").read_text()
+        assert result.returncode == 0, result.stderr + log
+        report = json.loads((folder / "report.json").read_text())
+        if "out of time" not in {report[stage]["status"] for stage in STAGES}:
+            break
     return folder
 
 
 def test_report_holds_every_stage(folder):
     report = json.loads((folder / "report.json").read_text())
     assert report["machine"]["device"] == "cpu"
-    assert {report[stage]["status"] for stage in ("numbers", "rates", "train")} == {"done"}
+    assert {report[stage]["status"] for stage in STAGES} == {"done"}
     assert report["torch"]["status"] in ("skipped", "done")
     rows = report["numbers"]["rows"]
     assert rows
