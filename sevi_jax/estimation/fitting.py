@@ -15,7 +15,7 @@ from sevi_jax.estimation import goodness as good
 from sevi_jax.estimation.even_rings import EvenRings
 from sevi_jax.estimation.finding import MOST_SHELLS, Guess, find_shells
 from sevi_jax.estimation.needless import without_needless
-from sevi_jax.estimation.origin import find_edge_origin, find_origin
+from sevi_jax.estimation.origin import find_edge_origin, find_origin, find_ring_origin
 from sevi_jax.estimation.positivity import Positivity
 from sevi_jax.estimation.preparing import Prepared, prepare
 from sevi_jax.estimation.scoring import (
@@ -422,6 +422,11 @@ def first_geometry(
     inside = find_origin(coarse.counts, coarse.exposure)
     edge = find_edge_origin(coarse.counts, coarse.exposure, inside)
     row, column = inside if edge is None else edge
+    more = -(-max(coarse.counts.shape) // _COARSE)
+    small = rebinned(coarse, more)
+    by_rings = find_ring_origin(small.counts, small.exposure, (row / more, column / more))
+    if by_rings is not None:
+        row, column = by_rings[0] * more, by_rings[1] * more
     origin = row * factor, column * factor
     return geometry_at(origin, picture.shape, picture.polarisation), False
 

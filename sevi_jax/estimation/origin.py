@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.fft import next_fast_len
+from scipy.ndimage import gaussian_filter
 
 _BRIGHTEST = 99.9  # per cent of the pixels; brighter ones count as these do
 _DARKEST = 5.0  # per cent of the pixels
@@ -15,6 +16,9 @@ _AROUND = [(i, k) for i in (-1, 0, 1) for k in (-1, 0, 1) if i or k]
 _NOISE = 0.4  # variance of the root of a count, at most: 1/4 of many electrons
 _CLEARLY = 0.85  # of what is unexplained, and a likelihood ratio that leaves no doubt
 _SURELY = 50.0
+_SMOOTH = 0.04  # of a picture's side: what varies on longer scales than that is no ring
+_RINGS_SAY = 400.0  # the same, of a picture without what is smooth; 350 by chance at most
+_FAR = 2.0  # pixels: nearer the point that the whole picture is symmetric about is as good
 
 
 def find_origin(counts: np.ndarray, exposure: np.ndarray) -> tuple[float, float]:
@@ -37,14 +41,46 @@ def find_origin(counts: np.ndarray, exposure: np.ndarray) -> tuple[float, float]
     cut = bool(bright_edges(counts, exposure))
     # where most of a picture is bright its dark parts, below the median, would match one another
     level = np.percentile(root[used], _DARKEST if cut else 50)
-    root = np.where(used, root - level, 0.0)
-    shape = [int(next_fast_len(2 * pixels) or 0) for pixels in counts.shape]
+    return _most_symmetric(np.where(used, root - level, 0.0), used, cut or not used.all())
+
+
+def find_ring_origin(
+    counts: np.ndarray, exposure: np.ndarray, before: tuple[float, float]
+) -> tuple[float, float] | None:
+    """Finds what rings are symmetric about where something smooth and bright captures the origin.
+
+    As `find_origin`, of the picture less itself smoothed. The point is taken where rings about it
+    leave clearly less of that unexplained than rings about the point found before.
+
+    Args:
+        counts: ``[H, W]``, 0 or more.
+        exposure: ``[H, W]``, 0 where a pixel is not used.
+        before: what `find_origin` or `find_edge_origin` found, pixels from the corner.
+
+    Returns:
+        (row, column) in pixels from the corner, or None.
+    """
+    root, used = _roots(counts, exposure, 1)
+    scale = _SMOOTH * max(counts.shape)
+    smooth = gaussian_filter(root, scale) / np.maximum(gaussian_filter(used * 1.0, scale), 1e-9)
+    sharp = np.where(used, root - smooth, 0.0)
+    found = _most_symmetric(sharp, used, True)
+    if np.hypot(found[0] - before[0], found[1] - before[1]) < _FAR:
+        return None
+    left, other = (_unexplained(sharp, used, place) for place in (found, before))
+    surely = other > 0 and -np.log(max(left / other, 1e-12)) * used.sum() > _RINGS_SAY
+    return found if surely else None
+
+
+def _most_symmetric(root: np.ndarray, used: np.ndarray, cut: bool) -> tuple[float, float]:
+    """The point that values about 0 are most symmetric about; `cut` where some have no partner."""
+    shape = [int(next_fast_len(2 * pixels) or 0) for pixels in root.shape]
     of_root = np.fft.rfft2(root, shape)
     correlation = np.fft.irfft2(of_root**2, shape)
     total = float(np.sum(root * root))
     if not total > 0:
-        return counts.shape[0] / 2, counts.shape[1] / 2
-    if cut or not used.all():
+        return root.shape[0] / 2, root.shape[1] / 2
+    if cut:
         of_square = np.fft.rfft2(root * root, shape) * np.fft.rfft2(used * 1.0, shape)
         energy = np.fft.irfft2(of_square, shape)
         correlation = correlation / (np.maximum(energy, 0.0) + 0.5 * total)

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from sevi_jax.data.picture import Picture
-from sevi_jax.estimation.origin import bright_edges, find_edge_origin, find_origin
+from sevi_jax.estimation.origin import (
+    bright_edges,
+    find_edge_origin,
+    find_origin,
+    find_ring_origin,
+)
 from sevi_jax.results.fit import fit
 from sevi_jax.synthesis.spectrometer import simulate
 
@@ -86,3 +91,31 @@ def test_a_given_centre_may_lie_outside(counts, row):
     for shell, true in zip(found.shells, SHELLS, strict=True):
         assert abs(shell.radius.n - true["radius"]) < 4.5 * shell.radius.s
     assert not any("part of a picture" in note for note in found.notes)
+
+
+def sloping(row, column):
+    """A background that is brighter than the rings, and brightest at an edge."""
+    return 0.2 + 4.8 * row / 120 + 0 * column
+
+
+def test_a_steep_background_does_not_capture_the_origin():
+    weak = [shell | {"electrons": 5e3} for shell in SHELLS]
+    picture = simulate(weak, (120, 120), 6, origin=(55.4, 63.2), background=sloping)
+    exposure = np.ones(picture.shape)
+    before = find_origin(picture.counts, exposure)
+    assert abs(before[0] - 55.4) > 10
+    found = find_ring_origin(picture.counts, exposure, before)
+    assert found is not None
+    np.testing.assert_allclose(found, (55.4, 63.2), atol=1)
+    fitted = fit(picture, shells=2, background="smooth")
+    row, column = fitted.origin
+    assert abs(row.nominal_value - 55.4) < 4 * row.std_dev < 1
+    assert abs(column.nominal_value - 63.2) < 4 * column.std_dev < 1
+    assert fitted.converged
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_without_rings_the_point_found_before_stays(seed):
+    counts = np.random.default_rng(seed).poisson(sloping(*np.mgrid[:120, :120]))
+    exposure = np.ones(counts.shape)
+    assert find_ring_origin(counts, exposure, find_origin(counts, exposure)) is None
