@@ -350,7 +350,7 @@ def _described(look: _Look, state: State, blocks: list[_Block], held_at: Values)
             continue
         demand = Demand(
             block.kind, tuple(names), change, own, state.values, state.model, look.factor,
-            look.data.counts.shape, orders, _number(block), chance,
+            look.data.counts, orders, _number(block), chance,
         )  # fmt: skip
         found.append(in_words(demand))
         if block.kind.startswith("order"):  # the next missing order is said with this one

@@ -52,7 +52,7 @@ class Demand:
         values: of everything, with these free.
         model: what has these values.
         factor: pixels of the picture in one of the values', along a side.
-        shape: of the picture, in the values' pixels.
+        counts: of the picture, in the values' pixels, ``[H, W]``; 0 where they are not used.
         orders: that the fit had.
         number: of the shell, from 1, or None.
         chance: logarithm of the probability that chance is as large.
@@ -65,10 +65,15 @@ class Demand:
     values: Values
     model: Model
     factor: int
-    shape: tuple[int, ...]
+    counts: np.ndarray
     orders: tuple[int, ...]
     number: int | None
     chance: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the picture."""
+        return self.counts.shape
 
     @property
     def errors(self) -> np.ndarray:
@@ -246,7 +251,8 @@ def _background(demand: Demand) -> _Words:
 
 def _smooth_background(demand: Demand) -> _Words:
     own = smooth_on(demand.values.background, demand.shape)
-    size = float(np.ptp(own)) / demand.factor**2
+    # where electrons are seen: elsewhere nothing tells it
+    size = float(np.ptp(own[demand.counts > 0])) / demand.factor**2
     error = size / _errors_of(demand)
     text = (
         f"there is a background that varies by {with_error(size, error)} electrons per pixel: "
@@ -256,14 +262,36 @@ def _smooth_background(demand: Demand) -> _Words:
 
 
 def _efficiency(demand: Demand) -> _Words:
-    every = smooth_on(np.concatenate([[0.0], demand.values.efficiency]), demand.shape)
-    size = 100 * float(every.std())
-    error = size / _errors_of(demand)
+    size, error = (100 * x for x in _around_rings(demand))
     text = (
-        f"the detector's efficiency varies by {with_error(size, error)} per cent (rms): "
-        f"{_EFFICIENCY_HELPS}"
+        f"the detector's efficiency varies by {with_error(size, error)} per cent (rms) around the "
+        f"rings: {_EFFICIENCY_HELPS}"
     )
     return None, size, error, "per cent", text
+
+
+def _around_rings(demand: Demand) -> tuple[float, float]:
+    """Root mean square of the efficiency's logarithm off the mean of its ring, and its error.
+
+    It is taken where electrons are, without what the errors of the terms add to it. How the means
+    of rings differ is hardly told from numbers of electrons, and between rings nothing tells it.
+    """
+    row, column = (np.arange(n) + 0.5 - n / 2 for n in demand.shape)
+    origin = demand.values.geometry[:2]
+    ring = np.hypot(row[:, None] - origin[0], column - origin[1]).astype(int).ravel()
+    weight = np.maximum(demand.counts, 0.0).ravel()
+    total = np.maximum(np.bincount(ring, weight), 1e-30)
+    terms = []
+    for one in np.eye(len(demand.values.efficiency) + 1)[1:]:
+        term = smooth_on(one, demand.shape).ravel()
+        terms.append(term - (np.bincount(ring, weight * term) / total)[ring])
+    gram = (np.array(terms) * weight) @ np.array(terms).T / weight.sum()
+    index = np.array([int(name.rpartition("_")[2]) - 1 for name in demand.names])
+    along = gram @ demand.values.efficiency
+    square = float(demand.values.efficiency @ along)
+    noise = float(np.sum(gram[np.ix_(index, index)] * demand.covariance))
+    size = math.sqrt(max(square - noise, 0.25 * square))
+    return size, math.sqrt(float(along[index] @ demand.covariance @ along[index])) / size
 
 
 def _sides(demand: Demand) -> _Words:

@@ -185,3 +185,15 @@ def test_a_spot_is_found_with_its_electrons():
     assert abs(found.electrons - 1e5) < 4.5 * found.error + 100
     assert 6 < found.radius < 14
     assert find_spot(rng.poisson(0.05 + 0 * mean), np.ones(counts.shape), (47.2, 55.9)) is None
+
+
+def test_an_efficiency_is_measured_around_the_rings_that_are_fitted():
+    """In the middle, which is left out, and between rings nothing tells it."""
+    row, column = np.meshgrid(columns(), columns(), indexing="ij")
+    drawn = picture(efficiency=np.exp(0.15 * (row**3 - 3 * row * column**2) - 0.42))
+    (cause,) = [x for x in fit(drawn, 2, range=(38, 92)).causes if x.kind == "efficiency"]
+    # 0.15 r^3 cos 3t, where the electrons are
+    distance = np.hypot(row, column)
+    used = (distance > 0.38) & (distance < 0.92)
+    size = np.sqrt(np.average(0.15**2 * distance[used] ** 6 / 2, weights=drawn.counts[used]))
+    assert cause.size == pytest.approx(100 * size, rel=0.2)
