@@ -22,7 +22,7 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-import abel
+import abel  # pyright: ignore[reportMissingImports]
 import numpy as np
 
 import sevi_jax as sj
