@@ -46,6 +46,7 @@ _ITERATIONS = 8
 _FALSE_ALARMS = 1000  # pictures in one of which a shell that is not there is found
 MOST_SHELLS = 40
 _TRIED_ORDERS = 2  # of the orders asked for, the lowest are what is looked for
+_LIKE_CELLS = 64  # a ladder is made for a multiple of so many cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,13 +320,15 @@ class Finder:
         self.rings, self.gentle = rings, rings.lenient()
         self.shell = Shell(tuple(sorted(orders)[:_TRIED_ORDERS]))
         self.limits, self.background = limits, background
-        cells = int(rings.cells.max()) + 1
-        with_zero = (0, *self.shell.orders)
-        high = min(limits.radius[1], rings.distances.max())
+        # the same ladder for many pictures: it takes longer than all the rest of the search
+        cells = -(-(int(rings.cells.max()) + 1) // _LIKE_CELLS) * _LIKE_CELLS
+        with_zero, reach = (0, *self.shell.orders), cells * rings.grid.step
         radius, sigma, series = _ladder(
-            rings.grid, cells, with_zero, limits.radius[0], high, limits.sigma
+            rings.grid, cells, with_zero, limits.radius[0], reach, limits.sigma
         )
-        self.radius, self.sigma, self.series = radius, sigma, series[rings.cells]
+        keep = radius < min(limits.radius[1], rings.distances.max())
+        self.radius, self.sigma = radius[keep], sigma[keep]
+        self.series = series[rings.cells][..., keep]
         level = 0.0
         if background:
             outer = rings.distances > 0.9 * rings.distances.max()

@@ -650,7 +650,7 @@ def fewest_per_pixel(counts: np.ndarray, pixels: np.ndarray) -> float:
     """
     window, total = np.ones(2 * _BROAD + 1), pixels.sum()
     counts, pixels = (np.convolve(x, window)[_BROAD:-_BROAD] for x in (counts, pixels))
-    filled = pixels >= max(_FILLED * total, 1)
+    filled = pixels >= min(max(_FILLED * total, 1), pixels.max())
     return float((counts[filled] / pixels[filled]).min())
 
 
