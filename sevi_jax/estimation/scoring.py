@@ -176,8 +176,7 @@ def search(
         undamped = _step(information, score, open_)
         gain = np.inf if undamped is None else float(score @ undamped)
         if gain < tolerance + noise:
-            at_end = _at_limits(values, model, limits)
-            reason = Reason.BOUND if at_end else Reason.CONVERGED
+            reason = Reason.CONVERGED
             break
         step = _step(information, score, open_, damping)
         if step is None:
@@ -204,13 +203,13 @@ def search(
             rounding = min(_ROUNDING * abs(objective), _LARGEST_ROUNDING)
             is_hidden = gain < _NEARLY_SETTLED and expected < rounding
             if gain < max(_SETTLED, rounding) or is_hidden:
-                at_end = _at_limits(values, model, limits)
-                reason = Reason.BOUND if at_end else Reason.CONVERGED
+                reason = Reason.CONVERGED
                 break
             if damping > _LARGEST_DAMPING:
-                at_end = _at_limits(values, model, limits)
-                reason = Reason.BOUND if at_end else Reason.STUCK
+                reason = Reason.STUCK
                 break
+    if reason in (Reason.CONVERGED, Reason.STUCK) and _at_limits(values, model, limits):
+        reason = Reason.BOUND
     return Found(values, found, information, reason, count)
 
 

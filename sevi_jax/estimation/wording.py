@@ -282,8 +282,8 @@ def _around_rings(demand: Demand) -> tuple[float, float]:
     weight = np.maximum(demand.counts, 0.0).ravel()
     total = np.maximum(np.bincount(ring, weight), 1e-30)
     terms = []
-    for one in np.eye(len(demand.values.efficiency) + 1)[1:]:
-        term = smooth_on(one, demand.shape).ravel()
+    for term in _terms_on(len(demand.values.efficiency) + 1, demand.shape)[1:]:
+        term = term.ravel()
         terms.append(term - (np.bincount(ring, weight * term) / total)[ring])
     gram = (np.array(terms) * weight) @ np.array(terms).T / weight.sum()
     index = np.array([int(name.rpartition("_")[2]) - 1 for name in demand.names])
@@ -318,11 +318,16 @@ def _errors_of(demand: Demand) -> float:
 
 def smooth_on(coefficients: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The smooth function of these coefficients at every pixel, ``[H, W]``."""
+    return np.tensordot(coefficients, _terms_on(len(coefficients), shape), 1)
+
+
+def _terms_on(number: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The first terms of a smooth function at every pixel, ``[number, H, W]``."""
     half = max(shape) / 2
     row, column = ((np.arange(n, dtype=np.float32) + 0.5 - n / 2) / half for n in shape)
     along, across = np.meshgrid(row, column, indexing="ij")
-    terms = smooth_terms(jnp.asarray(along), jnp.asarray(across), len(coefficients))
-    return np.tensordot(coefficients, np.stack([np.asarray(t) for t in terms]), 1)
+    terms = smooth_terms(jnp.asarray(along), jnp.asarray(across), number)
+    return np.stack([np.asarray(t) for t in terms])
 
 
 _WORDS: dict[str, Callable[[Demand], _Words]] = {
